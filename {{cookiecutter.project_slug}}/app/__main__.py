@@ -1,0 +1,5 @@
+"""`python -m app` is the same as `app`."""
+
+from app.entrypoints.cli import main
+
+main()

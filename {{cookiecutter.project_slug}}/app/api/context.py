@@ -1,0 +1,5 @@
+"""What every part of a request may want to know about it."""
+
+from contextvars import ContextVar
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")

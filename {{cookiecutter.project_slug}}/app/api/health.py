@@ -1,0 +1,31 @@
+"""Liveness (this process runs) and readiness (it can do its work). Gate: observability."""
+
+import structlog
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from app.api.state import RuntimeDep
+
+router = APIRouter(tags=["health"])
+log = structlog.get_logger(__name__)
+
+
+class Health(BaseModel):
+    status: str
+
+
+@router.get("/livez", response_model=Health)
+async def livez() -> Health:
+    """Depends on nothing: a restart would not help a broken database."""
+    return Health(status="alive")
+
+
+@router.get("/readyz", response_model=Health, responses={503: {"model": Health}})
+async def readyz(runtime: RuntimeDep) -> Response:
+    try:
+        await runtime.db.ping()
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is not ready
+        log.warning("readyz.failed", error=type(error).__name__)
+        return JSONResponse({"status": "database unavailable"}, 503)
+    return JSONResponse({"status": "ready"})

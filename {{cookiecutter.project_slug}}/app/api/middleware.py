@@ -1,0 +1,100 @@
+"""What wraps every request, as plain ASGI: id, size limit, security headers, metrics.
+
+Size is counted as bytes arrive, so a chunked body without Content-Length is limited as well.
+Gate: validation.
+"""
+
+import re
+import time
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.context import request_id
+from app.api.problems import problem
+from app.db.base import new_id
+from app.errors import RequestTooLarge, Unexpected
+from app.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
+
+log = structlog.get_logger(__name__)
+_REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,64}$")
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+}
+
+
+class RequestEnvelope:
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        current = given if _REQUEST_ID.fullmatch(given) else new_id()
+        token = request_id.set(current)
+        started, status = time.perf_counter(), 500
+        structlog.contextvars.bind_contextvars(request_id=current)
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = current
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self._limited(scope, receive, send_marked)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            seconds = time.perf_counter() - started
+            HTTP_REQUESTS.labels(scope["method"], route, str(status)).inc()
+            HTTP_SECONDS.labels(route).observe(seconds)
+            log.info("request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 1))
+            structlog.contextvars.clear_contextvars()
+            request_id.reset(token)
+
+    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
+        received, begun = 0, False
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                raise RequestTooLarge(self._limit_text())
+            return message
+
+        async def send_noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        declared = Headers(scope=scope).get("content-length", "0")
+        if declared.isdigit() and int(declared) > self.max_bytes:
+            await problem(RequestTooLarge(self._limit_text()), {"Connection": "close"})(scope, receive, send)
+            return
+        try:
+            await self.app(scope, receive_counted, send_noted)
+        except Exception as error:
+            if begun:
+                raise
+            # The framework has answered what it knows; anything that gets here still has an id and a shape.
+            known = error if isinstance(error, RequestTooLarge) else Unexpected()
+            if not isinstance(error, RequestTooLarge):
+                log.exception("error.outside_handlers")
+            await problem(known, {"Connection": "close"})(scope, receive, send)
+
+    def _limit_text(self) -> str:
+        return f"A request may have at most {self.max_bytes} bytes."

@@ -1,0 +1,103 @@
+"""Every error as `application/problem+json` (RFC 9457), in one table; the only place with status codes.
+
+The framework's own 404, 405 and 422 take the same shape, and no answer repeats an input value: the
+stock handler echoes the input and answers 500 where that cannot be encoded. Gate: errors.
+"""
+
+import math
+from typing import Any
+
+import sentry_sdk
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from app.api.context import request_id
+from app.errors import (
+    AppError,
+    MethodNotAllowed,
+    NotFound,
+    RequestInvalid,
+    RequestMalformed,
+    RequestTooLarge,
+    Unexpected,
+    UnsupportedMedia,
+)
+from app.telemetry.metrics import ERRORS
+
+log = structlog.get_logger(__name__)
+MEDIA_TYPE = "application/problem+json"
+_FRAMEWORK: dict[int, type[AppError]] = {
+    400: RequestMalformed,
+    404: NotFound,
+    405: MethodNotAllowed,
+    413: RequestTooLarge,
+    415: UnsupportedMedia,
+}
+
+
+def problem(error: AppError, headers: dict[str, str] | None = None) -> Response:
+    """The answer for an error, with the headers its status calls for."""
+    row = error.row
+    ERRORS.labels(row.code).inc()
+    body: dict[str, Any] = {
+        "type": f"/problems/{row.code}",
+        "title": row.title,
+        "status": row.status,
+        "detail": error.detail,
+        "code": row.code,
+        "request_id": request_id.get(),
+        "retryable": row.retryable,
+    }
+    if isinstance(error, RequestInvalid):
+        body["errors"] = [{"pointer": pointer, "reason": reason} for pointer, reason in error.pointers]
+    extra = dict(headers or {})
+    if row.status == 401:
+        extra["WWW-Authenticate"] = 'Bearer realm="api"'
+    if row.status in {429, 503}:
+        seconds = math.ceil(error.retry_after.total_seconds()) if error.retry_after else 30
+        body["retry_after_s"] = seconds
+        extra["Retry-After"] = str(seconds)
+    return JSONResponse(body, row.status, extra, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(AppError, _on_app_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_framework)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+async def _on_app_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)  # noqa: S101 - narrows the framework's handler type
+    if error.row.page:
+        sentry_sdk.capture_exception(error)
+        log.error("error.paging", code=error.row.code)
+    return problem(error)
+
+
+async def _on_invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    if any(issue["type"] == "json_invalid" for issue in error.errors()):
+        return problem(RequestMalformed("The body is not valid JSON."))
+    pointers = [("/" + "/".join(str(p) for p in _inside(i["loc"])), str(i["msg"])) for i in error.errors()]
+    return problem(RequestInvalid(pointers=pointers))
+
+
+def _inside(location: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A JSON Pointer is relative to the body; other places keep their name."""
+    return location[1:] if location[:1] == ("body",) else location
+
+
+async def _on_framework(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    kind = _FRAMEWORK.get(error.status_code, Unexpected)
+    return problem(kind(), dict(error.headers or {}))
+
+
+async def _on_unexpected(_request: Request, error: Exception) -> Response:
+    sentry_sdk.capture_exception(error)
+    log.error("error.unexpected", exc_info=error)
+    return problem(Unexpected())

@@ -1,0 +1,114 @@
+"""Starting a run of a feature's agent and reading it back."""
+
+from typing import Annotated, Any
+
+import anyio
+from fastapi import APIRouter, Header, Response
+from pydantic import BaseModel, Field, StringConstraints
+
+from app.api.guards import require
+from app.api.idempotency import IdempotencyKey
+from app.api.pagination import PAGE_SIZE, Cursor, Limit, Page
+from app.api.schemas import Instant, Strict
+from app.api.state import RuntimeDep
+from app.budgets.money import usd
+from app.budgets.spend import RunCost
+from app.identity.principal import Principal
+from app.runs.intake import RunRequest
+from app.runs.models import Run
+from app.runs.state import ENDED
+from app.runtime import Runtime
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"])
+MAX_WAIT_S = 30
+
+
+class Document(Strict):
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
+    text: Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
+
+
+class RunCreate(Strict):
+    feature: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
+    task: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8_000)]
+    documents: list[Document] = Field(default_factory=list, max_length=5)
+
+
+class RunUsage(BaseModel):
+    model_calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: str
+
+
+class RunView(BaseModel):
+    id: str
+    feature: str
+    state: str
+    output: Any | None
+    error: dict[str, str] | None
+    model: str
+    prompt_version: str
+    usage: RunUsage | None = None
+    created_at: Instant
+    ended_at: Instant | None
+
+    @classmethod
+    def of(cls, run: Run, cost: RunCost | None = None) -> "RunView":
+        error = {"code": run.error_code, "detail": run.error_detail or ""} if run.error_code else None
+        usage = RunUsage(
+            model_calls=cost.calls,
+            input_tokens=cost.input_tokens,
+            output_tokens=cost.output_tokens,
+            cost_usd=usd(cost.cost_micro),
+        ) if cost else None  # fmt: skip
+        return cls(
+            id=run.id, feature=run.feature, state=run.state, output=run.output, error=error, model=run.model,
+            prompt_version=run.prompt_version, usage=usage, created_at=run.created_at, ended_at=run.ended_at,
+        )  # fmt: skip
+
+
+@router.post("", status_code=202, response_model=RunView)
+async def start_run(
+    body: RunCreate,
+    key: IdempotencyKey,
+    runtime: RuntimeDep,
+    response: Response,
+    principal: Annotated[Principal, require("runs:write")],
+    prefer: Annotated[str | None, Header(pattern=r"^wait=\d{1,2}$", description="`wait=N` seconds for the end")] = None,
+) -> RunView:
+    """Accept a run. Poll its Location, or send `Prefer: wait=N` to get a finished one with 200."""
+    request = RunRequest(body.feature, body.task, tuple(document.model_dump() for document in body.documents))
+    run, replayed = await runtime.intake.start(principal, request, key)
+    if prefer:
+        run = await _settled(runtime, principal, run, min(int(prefer.removeprefix("wait=")), MAX_WAIT_S))
+    response.status_code = 200 if run.state in ENDED else 202
+    response.headers["Location"] = f"/v1/runs/{run.id}"
+    if replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    return RunView.of(run, await runtime.spend.of_run(principal, run.id))
+
+
+@router.get("", response_model=Page[RunView])
+async def list_runs(
+    runtime: RuntimeDep,
+    principal: Annotated[Principal, require("runs:read")],
+    cursor: Cursor = None,
+    limit: Limit = PAGE_SIZE,
+) -> Page[RunView]:
+    runs = await runtime.intake.page(principal, before=cursor, limit=limit)
+    return Page(items=[RunView.of(run) for run in runs], next=runs[-1].id if len(runs) == limit else None)
+
+
+@router.get("/{run_id}", response_model=RunView)
+async def get_run(run_id: str, runtime: RuntimeDep, principal: Annotated[Principal, require("runs:read")]) -> RunView:
+    run = await runtime.intake.get(principal, run_id)
+    return RunView.of(run, await runtime.spend.of_run(principal, run.id))
+
+
+async def _settled(runtime: Runtime, principal: Principal, run: Run, seconds: int) -> Run:
+    with anyio.move_on_after(seconds):
+        while run.state not in ENDED:
+            await anyio.sleep(0.1)
+            run = await runtime.intake.get(principal, run.id)
+    return run

@@ -1,0 +1,75 @@
+"""Which caps apply to a call: global per day, tenant per month, member per day, and per run."""
+
+import tomllib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.budgets.money import to_micro
+from app.db.base import utc_now
+
+
+class CapsTable(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    global_daily_usd: Decimal = Field(Decimal("50.00"), ge=0)
+    tenant_monthly_usd: Decimal = Field(Decimal("20.00"), ge=0)
+    member_daily_usd: Decimal = Field(Decimal("5.00"), ge=0)
+    run_usd: Decimal = Field(Decimal("0.50"), ge=0)
+
+
+class BudgetsFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    caps: CapsTable = Field(default_factory=CapsTable)
+
+
+@dataclass(frozen=True)
+class Payer:
+    """Whom a model call is charged to."""
+
+    tenant_id: str
+    member_id: str
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Cap:
+    scope: str
+    scope_id: str
+    window: str
+    default_limit_micro: int
+
+
+@dataclass(frozen=True)
+class Caps:
+    table: CapsTable
+
+    @classmethod
+    def load(cls, path: Path) -> "Caps":
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        return cls(BudgetsFile.model_validate(tomllib.loads(text)).caps)
+
+    def of(self, payer: Payer, at: datetime | None = None) -> list[Cap]:
+        """Every cap the payer's call must fit under, in the one order in which rows are locked."""
+        now = at or utc_now()
+        day, month = f"{now:%Y-%m-%d}", f"{now:%Y-%m}"
+        return [
+            Cap("global", "*", day, to_micro(self.table.global_daily_usd)),
+            Cap("tenant", payer.tenant_id, month, to_micro(self.table.tenant_monthly_usd)),
+            Cap("member", payer.member_id, day, to_micro(self.table.member_daily_usd)),
+            Cap("run", payer.run_id, "run", to_micro(self.table.run_usd)),
+        ]
+
+
+def resets_at(cap: Cap) -> str:
+    """When the cap's window ends, RFC 3339; a run's never does."""
+    if cap.window == "run":
+        return "never (per run)"
+    if cap.scope == "tenant":
+        first = datetime.strptime(cap.window, "%Y-%m").replace(tzinfo=UTC)
+        return (first + timedelta(days=32)).replace(day=1).strftime("%Y-%m-%dT00:00:00Z")
+    return (datetime.strptime(cap.window, "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=1)).strftime(
+        "%Y-%m-%dT00:00:00Z"
+    )

@@ -1,0 +1,51 @@
+from datetime import datetime
+
+from sqlalchemy import BigInteger, CheckConstraint, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, TenantOwned
+
+
+class BudgetCap(Base):
+    """A cap set by an operator; it takes the place of the default from config/budgets.toml."""
+
+    __tablename__ = "budget_caps"
+
+    scope: Mapped[str] = mapped_column(String(10), primary_key=True)
+    scope_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    limit_micro: Mapped[int] = mapped_column(BigInteger)
+
+
+class BudgetWindow(Base):
+    """What one scope may spend in one window, in micro-dollars, and how much of it is gone or held."""
+
+    __tablename__ = "budget_windows"
+    __table_args__ = (CheckConstraint("spent_micro >= 0 AND held_micro >= 0", name="not_negative"),)
+
+    scope: Mapped[str] = mapped_column(String(10), primary_key=True)
+    scope_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    window: Mapped[str] = mapped_column(String(10), primary_key=True)
+    limit_micro: Mapped[int] = mapped_column(BigInteger)
+    spent_micro: Mapped[int] = mapped_column(BigInteger, default=0)
+    held_micro: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class ModelCall(TenantOwned, Base):
+    """One attempt at a provider: held before it starts, priced when it ends."""
+
+    __tablename__ = "model_calls"
+    __table_args__ = (Index("ix_model_calls_held", "state", "expires_at"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    member_id: Mapped[str] = mapped_column(String(36), index=True)
+    run_id: Mapped[str] = mapped_column(String(36), index=True)
+    feature: Mapped[str] = mapped_column(String(60))
+    model: Mapped[str] = mapped_column(String(120))
+    prompt_version: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(8))  # held, settled, swept
+    held_micro: Mapped[int] = mapped_column(BigInteger)
+    cost_micro: Mapped[int] = mapped_column(BigInteger, default=0)
+    input_tokens: Mapped[int] = mapped_column(default=0)
+    output_tokens: Mapped[int] = mapped_column(default=0)
+    started_at: Mapped[datetime]
+    expires_at: Mapped[datetime]

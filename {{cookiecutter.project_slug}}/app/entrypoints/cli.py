@@ -1,0 +1,89 @@
+"""`app`: the command line of the service. Every failure is one message and a non-zero exit."""
+
+import logging
+import sys
+
+import typer
+from sqlalchemy.exc import OperationalError
+
+from app.db.engine import StorageUnavailable
+from app.entrypoints import commands_evals, commands_identity, commands_operations, schema, serving
+from app.entrypoints.terminal import err, out
+from app.errors import AppError
+from app.gateway.providers import ProviderNotInstalled
+from app.settings import SettingsInvalid, load_settings
+from app.telemetry.logs import configure_logs
+from app.telemetry.setup import configure_telemetry
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
+app.add_typer(commands_identity.tenants, name="tenants")
+app.add_typer(commands_identity.members, name="members")
+app.add_typer(commands_identity.keys, name="keys")
+app.add_typer(commands_operations.budget, name="budget")
+app.add_typer(commands_operations.runs, name="runs")
+app.add_typer(commands_operations.approvals, name="approvals")
+app.add_typer(commands_operations.switch, name="switch")
+app.add_typer(commands_operations.audit, name="audit")
+app.add_typer(commands_evals.evals, name="evals")
+
+EXPECTED = (
+    SettingsInvalid,
+    StorageUnavailable,
+    ProviderNotInstalled,
+    schema.SchemaBehind,
+    serving.PortTaken,
+    AppError,
+)
+
+
+@app.callback()
+def _quiet_logs() -> None:
+    configure_logs("warning")
+
+
+@app.command()
+def serve() -> None:
+    """Serve the API, the console and the operations port; with EMBEDDED_WORKER also work on runs."""
+    settings = load_settings()
+    schema.require_current(settings)
+    configure_telemetry(settings)
+    serving.serve(settings)
+
+
+@app.command()
+def worker() -> None:
+    """Work on queued runs, without HTTP. Start as many as you like."""
+    settings = load_settings()
+    schema.require_current(settings)
+    configure_telemetry(settings)
+    serving.work(settings)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database schema to this code's version. Safe to repeat."""
+    settings = load_settings()
+    schema.migrate(settings)
+    out.print("The database schema is current.")
+
+
+@app.command()
+def doctor() -> None:
+    """Check settings, database, schema and model prices without serving."""
+    settings = load_settings()
+    schema.require_current(settings)
+    commands_operations.check_parts()
+    out.print(f"Ready: {settings.environment}, {settings.model_provider} model, schema current.", style="green")
+
+
+def main() -> None:
+    try:
+        app()
+    except EXPECTED as error:
+        err.print(str(error), style="red", markup=False, highlight=False)
+        sys.exit(2)
+    except OperationalError as error:
+        reason = str(error.orig).strip().splitlines()[0]
+        err.print(f"DATABASE_URL: the database does not answer ({reason})", style="red", markup=False, highlight=False)
+        logging.getLogger(__name__).debug("database", exc_info=error)
+        sys.exit(2)

@@ -1,0 +1,103 @@
+"""Tenants, members and keys from the command line."""
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+from sqlalchemy import select
+
+from app.db.tenancy import ALL_TENANTS
+from app.entrypoints.command_context import DryRun, Json, operator, with_runtime
+from app.entrypoints.terminal import out, show
+from app.errors import NotFound
+from app.identity.models import ApiKey, Member, Tenant
+from app.runtime import Runtime
+
+tenants = typer.Typer(no_args_is_help=True, help="Customers of this service.")
+members = typer.Typer(no_args_is_help=True, help="People and machines of a tenant.")
+keys = typer.Typer(no_args_is_help=True, help="API keys.")
+
+TenantName = Annotated[str, typer.Option("--tenant", help="The tenant's name.")]
+
+
+@tenants.command("add")
+def add_tenant(name: str, dry_run: DryRun = False) -> None:
+    """Create a tenant. There is no undo; a tenant without members costs nothing."""
+    if dry_run:
+        out.print(f"Would create the tenant {name}.")
+        return
+    tenant_id = with_runtime(lambda runtime: runtime.directory.create_tenant(name, operator()))
+    out.print(f"Created the tenant {name} ({tenant_id}).", highlight=False)
+
+
+@tenants.command("list")
+def list_tenants(as_json: Json = False) -> None:
+    """All tenants."""
+
+    async def work(runtime: Runtime) -> list[Tenant]:
+        async with runtime.db.transaction(ALL_TENANTS) as session:
+            return list(await session.scalars(select(Tenant).order_by(Tenant.name)))
+
+    rows = [{"name": t.name, "id": t.id, "created": t.created_at} for t in with_runtime(work)]
+    show(rows, as_json=as_json, empty="No tenants yet. Add one: app tenants add NAME")
+
+
+@members.command("add")
+def add_member(
+    name: str,
+    tenant: TenantName,
+    role: Annotated[list[str], typer.Option("--role", help="A role from config/roles.toml; repeat for more.")],
+    dry_run: DryRun = False,
+) -> None:
+    """Add a member. Undo by revoking their keys: app keys revoke PREFIX."""
+    if dry_run:
+        out.print(f"Would add {name} to {tenant} as {', '.join(role)}.")
+        return
+
+    async def work(runtime: Runtime) -> str:
+        tenant_id = await runtime.directory.tenant_id(tenant)
+        return await runtime.directory.add_member(tenant_id, name, role, operator())
+
+    out.print(f"Added {name} to {tenant} ({with_runtime(work)}).", highlight=False)
+
+
+@keys.command("issue")
+def issue_key(
+    member: Annotated[str, typer.Option("--member", help="The member's name.")],
+    tenant: TenantName,
+    days: Annotated[int, typer.Option(min=1, max=365, help="How long it is valid.")] = 90,
+    dry_run: DryRun = False,
+) -> None:
+    """Issue a key and print it once. Undo: app keys revoke PREFIX."""
+    if dry_run:
+        out.print(f"Would issue a key for {member} of {tenant}, valid for {days} days.")
+        return
+
+    async def work(runtime: Runtime) -> str:
+        tenant_id = await runtime.directory.tenant_id(tenant)
+        async with runtime.db.transaction(ALL_TENANTS) as session:
+            query = select(Member.id).where(Member.tenant_id == tenant_id, Member.name == member)
+            member_id = await session.scalar(query)
+        if member_id is None:
+            raise NotFound(f"{tenant} has no member named {member}.")
+        issued = await runtime.directory.issue_key(tenant_id, member_id, operator(), lifetime=timedelta(days=days))
+        return issued.token
+
+    print(with_runtime(work))
+
+
+@keys.command("revoke")
+def revoke_key(prefix: str, dry_run: DryRun = False) -> None:
+    """Revoke the key with this prefix, at once. Undo by issuing a new one."""
+
+    async def work(runtime: Runtime) -> None:
+        async with runtime.db.transaction(ALL_TENANTS) as session:
+            key = await session.scalar(select(ApiKey).where(ApiKey.prefix == prefix))
+        if key is None:
+            raise NotFound(f"No key has the prefix {prefix}.")
+        if not dry_run:
+            caller = await runtime.directory.principal_of(key.tenant_id, key.member_id)
+            await runtime.directory.revoke_key(caller, key.id)
+
+    with_runtime(work)
+    out.print(f"{'Would revoke' if dry_run else 'Revoked'} the key {prefix}.")

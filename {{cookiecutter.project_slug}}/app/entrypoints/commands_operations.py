@@ -1,0 +1,178 @@
+"""What an operator does at 3 a.m.: look at runs and spend, throw a switch, verify the trail."""
+
+from decimal import Decimal, InvalidOperation
+from typing import Annotated
+
+import typer
+from sqlalchemy import select
+
+from app.audit import trail
+from app.audit.models import AuditHead
+from app.audit.trail import ChainReport
+from app.budgets.models import BudgetWindow
+from app.budgets.money import to_micro, usd
+from app.db.tenancy import ALL_TENANTS
+from app.entrypoints.command_context import DryRun, Json, operator, with_runtime
+from app.entrypoints.terminal import err, out, show
+from app.runs.models import Run
+from app.runtime import Runtime
+from app.tools.models import Approval
+
+budget = typer.Typer(no_args_is_help=True, help="Caps on spend.")
+runs = typer.Typer(no_args_is_help=True, help="Runs of agents.")
+approvals = typer.Typer(no_args_is_help=True, help="Questions waiting for a person.")
+switch = typer.Typer(no_args_is_help=True, help="Kill switches.")
+audit = typer.Typer(no_args_is_help=True, help="The audit trail.")
+
+Because = Annotated[str, typer.Option("--reason", help="Why; it goes into the audit trail.")]
+
+
+@budget.command("show")
+def show_budgets(as_json: Json = False) -> None:
+    """Every budget window that has been touched."""
+
+    async def work(runtime: Runtime) -> list[BudgetWindow]:
+        async with runtime.db.transaction(ALL_TENANTS) as session:
+            query = select(BudgetWindow).where(BudgetWindow.scope != "run").order_by(BudgetWindow.window.desc())
+            return list(await session.scalars(query.limit(200)))
+
+    rows = [
+        {
+            "scope": w.scope,
+            "id": w.scope_id,
+            "window": w.window,
+            "limit_usd": usd(w.limit_micro),
+            "spent_usd": usd(w.spent_micro),
+            "held_usd": usd(w.held_micro),
+        }
+        for w in with_runtime(work)
+    ]
+    show(rows, as_json=as_json, empty="Nothing has been spent yet.")
+
+
+@budget.command("set")
+def set_budget(tenant: str, usd_per_month: str, dry_run: DryRun = False) -> None:
+    """Set a tenant's monthly cap in US dollars. Undo: set it back."""
+    try:
+        limit = to_micro(Decimal(usd_per_month))
+    except InvalidOperation:
+        raise typer.BadParameter("an amount in US dollars, such as 25 or 12.50") from None
+    if not 0 <= limit <= to_micro(Decimal(10_000_000)):
+        raise typer.BadParameter("between 0 and 10000000 US dollars")
+
+    async def work(runtime: Runtime) -> None:
+        tenant_id = await runtime.directory.tenant_id(tenant)
+        if not dry_run:
+            await runtime.ledger.set_cap("tenant", tenant_id, limit, tenant_id=tenant_id, actor=operator())
+
+    with_runtime(work)
+    out.print(f"{'Would set' if dry_run else 'Set'} {tenant} to ${usd(limit)} a month.", highlight=False)
+
+
+@runs.command("list")
+def list_runs(
+    state: Annotated[str | None, typer.Option(help="queued, running, waiting, succeeded, failed or cancelled.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The newest runs of all tenants, without their content."""
+
+    async def work(runtime: Runtime) -> list[Run]:
+        query = select(Run).order_by(Run.id.desc()).limit(50)
+        if state:
+            query = query.where(Run.state == state)
+        async with runtime.db.transaction(ALL_TENANTS) as session:
+            return list(await session.scalars(query))
+
+    rows = [
+        {"id": r.id, "tenant": r.tenant_id, "feature": r.feature, "state": r.state, "error": r.error_code or ""}
+        for r in with_runtime(work)
+    ]
+    show(rows, as_json=as_json, empty="No runs.")
+
+
+@approvals.command("list")
+def list_approvals(as_json: Json = False) -> None:
+    """Questions waiting for a decision, oldest first."""
+
+    async def work(runtime: Runtime) -> list[Approval]:
+        query = select(Approval).where(Approval.state == "pending").order_by(Approval.id).limit(200)
+        async with runtime.db.transaction(ALL_TENANTS) as session:
+            return list(await session.scalars(query))
+
+    rows = [
+        {
+            "id": a.id,
+            "run": a.run_id,
+            "tool": a.tool,
+            "effect": a.effect,
+            "asked": a.created_at,
+            "expires": a.expires_at,
+        }
+        for a in with_runtime(work)
+    ]
+    show(rows, as_json=as_json, empty="Nothing waits for a decision.")
+
+
+@approvals.command("expire")
+def expire_approvals(dry_run: DryRun = False) -> None:
+    """Close every question past its time now instead of at the next round. There is no undo."""
+    if dry_run:
+        out.print("Would close every question that is past its time.")
+        return
+    closed = with_runtime(lambda runtime: runtime.approvals.expire_due())
+    out.print(f"Closed {closed} question(s).")
+
+
+@switch.command("list")
+def list_switches(as_json: Json = False) -> None:
+    """The switches that are on."""
+    rows = [
+        {"name": s.name, "since": s.thrown_at, "by": s.thrown_by, "reason": s.reason}
+        for s in with_runtime(lambda runtime: runtime.board.thrown())
+    ]
+    show(rows, as_json=as_json, empty="No switch is on.")
+
+
+@switch.command("on")
+def switch_on(name: str, reason: Because, dry_run: DryRun = False) -> None:
+    """Stop something: runs, feature:NAME, tool:NAME, effect:EFFECT, model:NAME or tenant:ID."""
+    if not dry_run:
+        with_runtime(lambda runtime: runtime.board.throw(name, reason, operator()))
+    out.print(f"{'Would throw' if dry_run else 'Threw'} {name}. Undo: app switch off {name} --reason …")
+
+
+@switch.command("off")
+def switch_off(name: str, reason: Because, dry_run: DryRun = False) -> None:
+    """Let it run again."""
+    if not dry_run:
+        with_runtime(lambda runtime: runtime.board.release(name, reason, operator()))
+    out.print(f"{'Would release' if dry_run else 'Released'} {name}. Undo: app switch on {name} --reason …")
+
+
+@audit.command("verify")
+def verify_audit(as_json: Json = False) -> None:
+    """Recompute every tenant's hash chain; exit 1 when one is broken."""
+
+    async def work(runtime: Runtime) -> list[ChainReport]:
+        async with runtime.db.transaction(ALL_TENANTS) as session:
+            tenant_ids = list(await session.scalars(select(AuditHead.tenant_id).order_by(AuditHead.tenant_id)))
+            return [await trail.verify(session, tenant_id) for tenant_id in tenant_ids]
+
+    reports = with_runtime(work)
+    rows = [
+        {"chain": r.tenant_id, "events": r.events, "verdict": "intact" if r.intact else f"broken at {r.broken_at}"}
+        for r in reports
+    ]
+    show(rows, as_json=as_json, empty="No chains.")
+    if not all(report.intact for report in reports):
+        err.print("The audit trail has been changed. See docs/runbooks/RB-15-audit-store.md.", style="red")
+        raise typer.Exit(1)
+
+
+def check_parts() -> None:
+    """Build every part and ask the database, as serving would."""
+
+    async def work(runtime: Runtime) -> None:
+        await runtime.db.ping()
+
+    with_runtime(work)

@@ -1,0 +1,92 @@
+"""Running processes: the web server, the operations port, the worker."""
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+import anyio
+import uvicorn
+
+from app.bootstrap import open_runtime
+from app.entrypoints.web import create_app, create_operations_app
+from app.features import FEATURES
+from app.runs.engine import running_worker
+from app.settings import Settings
+
+
+class PortTaken(Exception):
+    """Another process listens there; the message names the setting to change."""
+
+
+class _Quiet(uvicorn.Server):
+    """A server whose start and stop are somebody else's business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM; requests in flight are finished first."""
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    main_socket = _listen(settings.host, settings.port, "PORT")
+    operations_socket = _listen("127.0.0.1", settings.operations_port, "OPERATIONS_PORT")
+    prompts = {feature.name: feature.agent.prompt_version for feature in FEATURES}
+    main = uvicorn.Server(_config(create_app(settings)))
+    operations = _Quiet(_config(create_operations_app(settings, prompts)))
+    host, port = main_socket.getsockname()[:2]
+    print(f"{settings.service.name} listens on http://{host}:{port}", file=sys.stderr, flush=True)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(operations.serve, [operations_socket])
+        await main.serve([main_socket])
+        operations.should_exit = True
+    if not main.started:
+        raise SystemExit(3)
+
+
+def _config(app: object) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=15,
+    )
+
+
+def _listen(host: str, port: int, setting: str) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=1024)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(
+                f"{setting}: {host}:{port} is taken by another process; set {setting} to a free one"
+            ) from None
+        raise PortTaken(f"{setting}: cannot listen on {host}:{port} ({error.strerror})") from None
+
+
+def work(settings: Settings) -> None:
+    """Advance queued runs until SIGINT or SIGTERM."""
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_work(settings))
+
+
+async def _work(settings: Settings) -> None:
+    async with (
+        open_runtime(settings) as runtime,
+        running_worker(settings, runtime.segments.advance) as identity,
+        anyio.create_task_group() as tasks,
+    ):
+        print(f"{settings.service.name} {identity} takes runs", file=sys.stderr, flush=True)
+        tasks.start_soon(runtime.housekeeping.forever)
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                tasks.cancel_scope.cancel()
+                return

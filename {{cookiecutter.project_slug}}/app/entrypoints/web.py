@@ -1,0 +1,72 @@
+"""The web process: the API, the console, and on its own port what only operators may read."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+from fastapi import FastAPI
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from prometheus_client import make_asgi_app
+from starlette.responses import JSONResponse
+
+from app.api import approvals, audit, health, keys, problems, runs, switches, usage
+from app.api.middleware import RequestEnvelope
+from app.bootstrap import open_runtime
+from app.console import pages
+from app.features import FEATURES
+from app.runs.engine import running_worker
+from app.settings import Settings
+from app.telemetry.metrics import REGISTRY
+
+ROUTERS = (health, runs, approvals, usage, keys, audit, switches)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API and the console. The runtime opens with the server and closes with it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as stack:
+            runtime = await stack.enter_async_context(open_runtime(settings))
+            app.state.runtime = runtime
+            if settings.embedded_worker:
+                await stack.enter_async_context(running_worker(settings, runtime.segments.advance))
+                tasks = await stack.enter_async_context(anyio.create_task_group())
+                tasks.start_soon(runtime.housekeeping.forever)
+                stack.callback(tasks.cancel_scope.cancel)
+            yield
+
+    service = settings.service
+    app = FastAPI(
+        title=service.name,
+        description=service.description,
+        version=service.version,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    problems.install(app)
+    for module in ROUTERS:
+        app.include_router(module.router)
+    for feature in FEATURES:
+        if feature.router is not None:
+            app.include_router(feature.router)
+    pages.install(app)
+    app.add_middleware(RequestEnvelope, max_bytes=settings.request_max_bytes)
+    if settings.otel_exporter_otlp_endpoint:
+        FastAPIInstrumentor.instrument_app(app, exclude_spans=["receive", "send"])
+    return app
+
+
+def create_operations_app(settings: Settings, prompts: dict[str, str]) -> FastAPI:
+    """`/metrics` and `/version`, for the inside of the network."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.mount("/metrics", make_asgi_app(REGISTRY))
+
+    @app.get("/version")
+    async def version() -> JSONResponse:
+        service = settings.service
+        return JSONResponse({"name": service.name, "version": service.version, "prompts": prompts})
+
+    return app

@@ -1,0 +1,146 @@
+"""The error taxonomy: one class per catalogue code, raised by every part, mapped to HTTP in one place.
+
+A job, a tool, an evaluation and a route raise the same errors. `api/problems` turns them into
+`application/problem+json` (RFC 9457); nothing else knows a status code. Gate: errors.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class ErrorCode:
+    """A row of the catalogue: what a caller sees and what operations do about it."""
+
+    code: str
+    status: int
+    title: str
+    retryable: bool = False
+    page: bool = False  # reported to Sentry as an error; the others are a caller's business
+
+
+class AppError(Exception):
+    """A failure with a meaning. `detail` is shown to the caller: never put input or internals in it."""
+
+    row: ClassVar[ErrorCode]
+
+    def __init__(self, detail: str | None = None, *, retry_after: timedelta | None = None) -> None:
+        self.detail = detail or self.row.title
+        self.retry_after = retry_after
+        super().__init__(self.detail)
+
+
+class RequestMalformed(AppError):
+    row = ErrorCode("request.malformed", 400, "The request could not be read.")
+
+
+class RequestInvalid(AppError):
+    row = ErrorCode("request.invalid", 422, "Some fields are not valid.")
+
+    def __init__(self, detail: str | None = None, *, pointers: list[tuple[str, str]] | None = None) -> None:
+        super().__init__(detail)
+        self.pointers = pointers or []  # (JSON Pointer, reason); never the offending value
+
+
+class RequestTooLarge(AppError):
+    row = ErrorCode("request.too_large", 413, "That is too large.")
+
+
+class UnsupportedMedia(AppError):
+    row = ErrorCode("request.unsupported_media", 415, "Unsupported content type: send application/json.")
+
+
+class MethodNotAllowed(AppError):
+    row = ErrorCode("request.method_not_allowed", 405, "This resource does not offer that method.")
+
+
+class Unauthenticated(AppError):
+    row = ErrorCode("auth.unauthenticated", 401, "Please sign in with a valid API key.")
+
+
+class CredentialExpired(AppError):
+    row = ErrorCode("auth.expired", 401, "Your credential has expired.")
+
+
+class Forbidden(AppError):
+    row = ErrorCode("auth.forbidden", 403, "You do not have access to this action.")
+
+
+class NotFound(AppError):
+    row = ErrorCode("resource.not_found", 404, "Not found.")
+
+
+class Conflict(AppError):
+    row = ErrorCode("resource.conflict", 409, "This changed since you loaded it.")
+
+
+class IdempotencyKeyMissing(AppError):
+    row = ErrorCode("idempotency.key_missing", 400, "Add an Idempotency-Key header (1 to 255 visible characters).")
+
+
+class IdempotencyKeyReused(AppError):
+    row = ErrorCode("idempotency.key_reused", 422, "This Idempotency-Key was used for another request.")
+
+
+class BudgetExceeded(AppError):
+    """The hard cap of a scope is reached.
+
+    402 and not 429, because provider SDKs retry a 429 by themselves."""
+
+    row = ErrorCode("budget.exceeded", 402, "This workspace reached its AI budget.")
+
+    def __init__(self, scope: str, resets_at: str) -> None:
+        super().__init__(f"The AI budget of this {scope} is used up; it resets at {resets_at}.")
+        self.scope = scope
+
+
+class RunLimitExceeded(AppError):
+    row = ErrorCode("budget.run_limit", 422, "This task hit its limit of steps, time or cost.")
+
+
+class ApprovalExpired(AppError):
+    row = ErrorCode("policy.approval_expired", 410, "The approval expired; start the task again.")
+
+
+class ModelOutputInvalid(AppError):
+    row = ErrorCode("model.output_invalid", 502, "The assistant's answer was not usable.", retryable=True)
+
+
+class ModelUnknown(AppError):
+    row = ErrorCode("model.unknown", 422, "That model is not in this service's catalogue.")
+
+
+class ModelUnpriced(AppError):
+    row = ErrorCode("model.unpriced", 503, "AI features are temporarily unavailable.", page=True)
+
+
+class ProviderRateLimited(AppError):
+    row = ErrorCode("provider.rate_limited", 503, "The AI service is busy.", retryable=True)
+
+
+class ProviderTimeout(AppError):
+    row = ErrorCode("provider.timeout", 504, "That took too long.", retryable=True)
+
+
+class ProviderUnavailable(AppError):
+    row = ErrorCode("provider.unavailable", 503, "AI features are temporarily limited.", retryable=True)
+
+
+class ProviderAuthFailed(AppError):
+    row = ErrorCode("provider.auth_failed", 503, "AI features are temporarily unavailable.", page=True)
+
+
+class RunCancelled(AppError):
+    row = ErrorCode("run.cancelled", 409, "This task was cancelled.")
+
+
+class ServiceHalted(AppError):
+    row = ErrorCode("service.halted", 503, "AI actions are paused by the operator.")
+
+
+class Unexpected(AppError):
+    row = ErrorCode("internal.unexpected", 500, "Something went wrong; quote the request id.", page=True)
+
+
+CATALOGUE: dict[str, ErrorCode] = {cls.row.code: cls.row for cls in AppError.__subclasses__()}

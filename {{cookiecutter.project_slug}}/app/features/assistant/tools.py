@@ -1,0 +1,82 @@
+"""The support desk's tools: one of each effect. The docstring is what the model reads."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from app.db.base import new_id, utc_now
+from app.features.assistant import queries
+from app.features.assistant.models import Ticket
+from app.features.assistant.schemas import Priority, TicketBody, TicketId, TicketRef, TicketTitle
+from app.policy.decision import Effect
+from app.tools.spec import ToolContext, ToolFailure, tool
+
+
+class Deleted(BaseModel):
+    deleted: str
+
+
+class Delivered(BaseModel):
+    status: int
+
+
+@tool(effect=Effect.READ, permission="tickets:read")
+async def search_tickets(
+    context: ToolContext,
+    query: Annotated[str, StringConstraints(min_length=1, max_length=200)],
+    limit: Annotated[int, Field(ge=1, le=20)] = 5,
+) -> list[TicketRef]:
+    """Search existing tickets by words in their title or text."""
+    async with context.transaction() as session:
+        found = await queries.matching(session, query.split()[:8], limit)
+    return [_ref(ticket) for ticket in found]
+
+
+@tool(effect=Effect.WRITE, permission="tickets:write", timeout=timedelta(seconds=5), idempotent=True)
+async def create_ticket(
+    context: ToolContext, title: TicketTitle, body: TicketBody, priority: Priority = Priority.NORMAL
+) -> TicketRef:
+    """Create a support ticket."""
+    async with context.transaction() as session:
+        # Started again after a crash, this finds the ticket of the first start.
+        ticket = await queries.by_request_key(session, context.idempotency_key)
+        if ticket is None:
+            ticket = Ticket(
+                id=new_id(), tenant_id=context.principal.tenant_id, title=title, body=body,
+                priority=priority, created_by=context.principal.member_id,
+                request_key=context.idempotency_key, created_at=utc_now(),
+            )  # fmt: skip
+            session.add(ticket)
+    return _ref(ticket)
+
+
+@tool(effect=Effect.DELETE, permission="tickets:delete", idempotent=True)
+async def delete_ticket(context: ToolContext, ticket_id: TicketId) -> Deleted:
+    """Delete a support ticket for good."""
+    async with context.transaction() as session:
+        if not await queries.remove(session, ticket_id):
+            raise ToolFailure("there is no ticket with that id")
+    return Deleted(deleted=ticket_id)
+
+
+@tool(effect=Effect.EXTERNAL_POST, permission="webhooks:post", timeout=timedelta(seconds=8))
+async def notify_webhook(
+    context: ToolContext,
+    url: Annotated[str, StringConstraints(max_length=500)],
+    message: Annotated[str, StringConstraints(min_length=1, max_length=1_000)],
+) -> Delivered:
+    """Send a short message to one of the approved web addresses."""
+    reply = await context.egress.post_json(
+        url,
+        {"text": message},
+        deadline=timedelta(seconds=5),
+        idempotency_key=context.idempotency_key,
+    )
+    if reply.status >= 400:
+        raise ToolFailure(f"the receiver answered {reply.status}")
+    return Delivered(status=reply.status)
+
+
+def _ref(ticket: Ticket) -> TicketRef:
+    return TicketRef(id=ticket.id, title=ticket.title, priority=Priority(ticket.priority))

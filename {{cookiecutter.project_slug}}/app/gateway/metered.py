@@ -1,0 +1,147 @@
+"""Every model call passes here: switch, worst case held, call under a deadline, real cost settled.
+
+It sits inside the model, not around the agent, so plain requests and streams are both metered.
+Gate: cost.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import anyio
+from pydantic_ai import RunContext
+from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse
+from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
+from pydantic_ai.models.wrapper import WrapperModel
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.usage import RequestUsage
+
+from app.budgets.caps import Payer
+from app.budgets.ledger import CallPurpose, Ledger, Reservation, Used
+from app.db.engine import require_no_transaction
+from app.gateway.catalog import Catalog
+from app.gateway.failures import classified, was_not_billed
+from app.switches.board import Board
+from app.telemetry.metrics import MODEL_CALLS, MODEL_COST_USD
+
+MESSAGE_OVERHEAD_TOKENS = 16  # role markers and separators a provider adds to each message
+
+
+@dataclass(frozen=True)
+class CallContext:
+    """Who pays for the model calls of this task, and what they are for."""
+
+    payer: Payer
+    feature: str
+    prompt_version: str
+
+
+calling: ContextVar[CallContext] = ContextVar("calling")  # unset: no model call is possible
+
+
+@dataclass(frozen=True)
+class CallLimits:
+    max_tokens: int
+    deadline: timedelta
+
+
+class MeteredModel(WrapperModel):
+    def __init__(
+        self, wrapped: Model, *, tier: str, catalog: Catalog, ledger: Ledger, board: Board, limits: CallLimits
+    ) -> None:
+        super().__init__(wrapped)
+        self._tier, self._catalog, self._ledger, self._board, self._limits = tier, catalog, ledger, board, limits
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        settings = self._clamped(model_settings)
+        async with self._metered(messages, model_request_parameters, settings) as bill:
+            response = await self.wrapped.request(messages, settings, model_request_parameters)
+            bill.usage = response.usage
+        return response
+
+    @asynccontextmanager
+    async def request_stream(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: RunContext[Any] | None = None,
+    ) -> AsyncGenerator[StreamedResponse]:
+        settings = self._clamped(model_settings)
+        async with (
+            self._metered(messages, model_request_parameters, settings) as bill,
+            self.wrapped.request_stream(messages, settings, model_request_parameters, run_context) as stream,
+        ):
+            yield stream
+            bill.usage = stream.usage  # not reached on an abort: then the worst case is charged
+
+    def _clamped(self, settings: ModelSettings | None) -> ModelSettings:
+        asked = (settings or {}).get("max_tokens") or self._limits.max_tokens
+        limits = ModelSettings(
+            max_tokens=min(asked, self._limits.max_tokens), timeout=self._limits.deadline.total_seconds()
+        )
+        return {**(settings or {}), **limits}
+
+    @asynccontextmanager
+    async def _metered(
+        self, messages: list[ModelMessage], parameters: ModelRequestParameters, settings: ModelSettings
+    ) -> AsyncGenerator["Bill"]:
+        require_no_transaction("model call")
+        call = calling.get()
+        model = self._catalog.entry(self._tier).model
+        switches = ("runs", f"model:{model}", f"tenant:{call.payer.tenant_id}", f"feature:{call.feature}")
+        await self._board.require_clear(*switches)
+        bill = Bill(input_bound(messages, parameters), settings["max_tokens"])
+        purpose = CallPurpose(call.feature, model, call.prompt_version)
+        held = await self._ledger.reserve(call.payer, self._price(bill.worst), purpose)
+        outcome = "failed"
+        try:
+            with anyio.fail_after(self._limits.deadline.total_seconds()):
+                yield bill
+            outcome = "ok"
+        except Exception as error:
+            if was_not_billed(error):
+                bill.usage = RequestUsage()
+            raise classified(error) from error
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._settle(held, bill, model, outcome)
+
+    async def _settle(self, held: Reservation, bill: "Bill", model: str, outcome: str) -> None:
+        usage = bill.worst if bill.missing(outcome) else bill.usage
+        cost = self._price(usage)
+        await self._ledger.settle(held, Used(cost, usage.input_tokens, usage.output_tokens))
+        MODEL_CALLS.labels(model, outcome).inc()
+        MODEL_COST_USD.labels(model).inc(cost / 1_000_000)
+
+    def _price(self, usage: RequestUsage) -> int:
+        if not usage.input_tokens and not usage.output_tokens:
+            return 0
+        return self._catalog.cost_micro(self._tier, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+
+
+class Bill:
+    """What a call is charged: the worst case until the provider has said better."""
+
+    def __init__(self, input_tokens: int, output_tokens: int) -> None:
+        self.worst = RequestUsage(input_tokens=input_tokens, output_tokens=output_tokens)
+        self.usage = self.worst
+
+    def missing(self, outcome: str) -> bool:
+        """A reply without usage is not free: providers and proxies drop it, so it costs the worst case."""
+        return outcome == "ok" and not (self.usage.input_tokens or self.usage.output_tokens)
+
+
+def input_bound(messages: list[ModelMessage], parameters: ModelRequestParameters) -> int:
+    """An upper bound on input tokens: a byte-level tokenizer makes at most one token of a byte."""
+    tools = [*parameters.function_tools, *parameters.output_tools]
+    schemas = sum(len(repr(t.parameters_json_schema)) + len(t.description or "") + len(t.name) for t in tools)
+    return len(ModelMessagesTypeAdapter.dump_json(messages)) + schemas + MESSAGE_OVERHEAD_TOKENS * (len(messages) + 1)

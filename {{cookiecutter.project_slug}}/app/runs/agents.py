@@ -1,0 +1,58 @@
+"""An agent as its feature declares it, and the agent built from that with the guard attached."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+from pydantic_ai import Agent, DeferredToolRequests
+from pydantic_ai.capabilities import AbstractCapability
+
+from app.gateway.metered import MeteredModel
+from app.tools.gate import ToolGate, offered
+from app.tools.guard import CallerOfRun
+from app.tools.spec import ToolSpec
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """What a feature decides about its agent. Models, limits, policy and metering are not its business."""
+
+    name: str
+    instructions: str
+    output_type: type[BaseModel]
+    tools: tuple[ToolSpec, ...]
+    tier: str = "standard"
+
+    @property
+    def prompt_version(self) -> str:
+        """Changes with every character of the instructions; recorded on each run and model call."""
+        return hashlib.sha256(self.instructions.encode()).hexdigest()[:16]
+
+
+BuiltAgent = Agent[CallerOfRun, BaseModel | DeferredToolRequests]
+
+
+@dataclass(frozen=True)
+class Agents:
+    """The agents of a process, by feature name."""
+
+    specs: Mapping[str, AgentSpec]
+    built: Mapping[str, BuiltAgent]
+    model_names: Mapping[str, str] = field(default_factory=dict)
+
+
+def build_agent(
+    spec: AgentSpec, model: MeteredModel, gate: ToolGate, *more: AbstractCapability[CallerOfRun]
+) -> BuiltAgent:
+    """Give the declared agent its metered model and its one way to run tools."""
+    return Agent[CallerOfRun, BaseModel | DeferredToolRequests](
+        model,
+        name=spec.name,
+        deps_type=CallerOfRun,
+        instructions=spec.instructions,
+        output_type=[spec.output_type, DeferredToolRequests],
+        tools=offered(spec.tools),
+        capabilities=[gate, *more],
+        retries=2,
+    )

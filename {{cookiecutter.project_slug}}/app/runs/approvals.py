@@ -1,0 +1,97 @@
+"""Deciding: a person says yes or no to exactly one call, once. Gate: security."""
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.audit import trail
+from app.db.base import utc_now
+from app.db.engine import Database
+from app.db.tenancy import ALL_TENANTS
+from app.errors import ApprovalExpired, Conflict, Forbidden, NotFound
+from app.identity.principal import Principal
+from app.runs.models import Run
+from app.runs.state import RunStore
+from app.tools.models import Approval, ToolCall
+
+
+@dataclass(frozen=True)
+class Approvals:
+    db: Database
+    store: RunStore
+
+    async def page(self, caller: Principal, *, state: str | None, before: str | None, limit: int) -> Sequence[Approval]:
+        query = select(Approval).order_by(Approval.id.desc()).limit(limit)
+        if state:
+            query = query.where(Approval.state == state)
+        if before:
+            query = query.where(Approval.id < before)
+        async with self.db.transaction(caller) as session:
+            return list(await session.scalars(query))
+
+    async def decide(self, caller: Principal, approval_id: str, *, approve: bool, digest: str, reason: str) -> Approval:
+        """Record one decision and let the run go on, in one transaction.
+
+        Raises NotFound, Forbidden (the requester decides about their own run), Conflict (decided
+        before, or the digest is of something else), ApprovalExpired."""
+        async with self.db.transaction(caller) as session:
+            approval = await session.scalar(select(Approval).where(Approval.id == approval_id).with_for_update())
+            if approval is None:
+                raise NotFound
+            _require_decidable(approval, caller, digest)
+            approval.state = "approved" if approve else "denied"
+            approval.decided_by, approval.decided_at = caller.member_id, utc_now()
+            approval.decision_reason = reason
+            if not approve:
+                await _refuse_call(session, approval, "A person declined this action.")
+            await session.flush()
+            await self._go_on(session, approval, caller.member_id, reason=reason)
+        return approval
+
+    async def expire_due(self) -> int:
+        """Close every question nobody answered in time. Returns how many."""
+        query = select(Approval).where(Approval.state == "pending", Approval.expires_at <= utc_now()).limit(200)
+        async with self.db.transaction(ALL_TENANTS) as session:
+            due = list(await session.scalars(query.with_for_update(skip_locked=True)))
+            for approval in due:
+                approval.state = "expired"
+                await _refuse_call(session, approval, "Nobody approved this action in time.")
+                await session.flush()
+                await self._go_on(session, approval, "service")
+        return len(due)
+
+    async def oldest_pending_seconds(self) -> float:
+        async with self.db.transaction(ALL_TENANTS) as session:
+            oldest = await session.scalar(select(func.min(Approval.created_at)).where(Approval.state == "pending"))
+        return max(0.0, (utc_now() - oldest).total_seconds()) if oldest else 0.0
+
+    async def _go_on(self, session: AsyncSession, approval: Approval, actor: str, **facts: str) -> None:
+        run = await session.get_one(Run, approval.run_id, with_for_update=True, populate_existing=True)
+        await self.store.resume_if_decided(session, run)
+        await trail.append(
+            session, approval.tenant_id, actor, f"approval.{approval.state}", f"run:{approval.run_id}",
+            approval=approval.id, digest=approval.digest, tool=approval.tool, **facts,
+        )  # fmt: skip
+
+
+def _require_decidable(approval: Approval, caller: Principal, digest: str) -> None:
+    if approval.requested_by == caller.member_id:
+        raise Forbidden("You asked for this action; another person must decide.")
+    if approval.state == "expired" or (approval.state == "pending" and approval.expires_at <= utc_now()):
+        raise ApprovalExpired
+    if approval.state != "pending":
+        raise Conflict("This approval has been decided already.")
+    if not hmac.compare_digest(approval.digest.encode(), digest.encode()):
+        raise Conflict("The digest is not that of this action; load it again.")
+
+
+async def _refuse_call(session: AsyncSession, approval: Approval, reason: str) -> None:
+    await session.execute(
+        update(ToolCall)
+        .where(ToolCall.run_id == approval.run_id, ToolCall.call_id == approval.call_id, ToolCall.state == "waiting")
+        .values(state="denied", finished_at=utc_now(), result={"refused": reason})
+        .execution_options(synchronize_session=False)
+    )

@@ -1,0 +1,132 @@
+"""The durable engine: a run advances in segments that survive `kill -9`.
+
+One workflow per segment. A wait for a person is a row and no workflow, so it lasts for days and
+across releases for nothing; the decision and the next segment's enqueueing commit together.
+Gate: errors.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio
+from dbos import DBOS, DBOSClient, DBOSConfig
+from pydantic_ai.durable_exec.dbos import DBOSDurability
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.runs.liveness import FileLocks, Liveness, PostgresLocks
+from app.runs.serializer import JsonSerializer
+from app.settings import Settings
+from app.tools.guard import CallerOfRun
+
+QUEUE = "runs"
+WORKFLOW = "advance_run"
+RECORD_FORMAT = "runs-1"  # raise it only when running segments could not be replayed by new code
+Advance = Callable[[str, int], Awaitable[str]]
+
+
+class RunQueue(Protocol):
+    async def enqueue(self, session: AsyncSession, run_id: str, segment: int) -> None:
+        """Have the segment run once the session's transaction commits, and never if it does not."""
+        ...
+
+
+class DurableQueue:
+    """Enqueues in the caller's transaction: the engine's tables live in the same database."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = DBOSClient(
+            system_database_url=settings.database_url,
+            serializer=JsonSerializer(),
+            application_name=settings.service.name,
+            lazy=True,
+        )
+
+    async def enqueue(self, session: AsyncSession, run_id: str, segment: int) -> None:
+        connection = await session.connection()
+        await connection.run_sync(
+            lambda sync: self._client.enqueue_in_transaction(
+                sync,
+                {"queue_name": QUEUE, "workflow_name": WORKFLOW, "workflow_id": f"{run_id}:{segment}"},
+                run_id,
+                segment,
+            )
+        )
+
+    def close(self) -> None:
+        self._client.destroy()
+
+
+class NoQueue:
+    """For a process that advances its runs itself, such as an evaluation."""
+
+    async def enqueue(self, session: AsyncSession, run_id: str, segment: int) -> None:
+        """Nothing to do: the caller advances the run."""
+
+
+async def step(name: str, work: Callable[[], Awaitable[Any]]) -> Any:
+    """Run a piece of work once per segment and remember its result across restarts."""
+    return await _step({"name": name}, work)
+
+
+async def firm_step(name: str, work: Callable[[], Awaitable[Any]]) -> Any:
+    """A step that keeps trying while the database is away; only for work that is safe to repeat."""
+    return await _step({"name": name, "retries_allowed": True, "max_attempts": 12, "interval_seconds": 0.25}, work)
+
+
+async def _step(options: dict[str, Any], work: Callable[[], Awaitable[Any]]) -> Any:
+    if DBOS.workflow_id is None:  # an evaluation advances its runs by itself
+        return await work()
+
+    async def coroutine_function() -> Any:  # the engine tells async work by the function, not by its result
+        return await work()
+
+    return await DBOS.run_step_async(options, coroutine_function)  # type: ignore[arg-type]
+
+
+def durability() -> DBOSDurability[CallerOfRun]:
+    """The capability that makes an agent's model calls steps; tool calls run one after another."""
+    return DBOSDurability[CallerOfRun](parallel_execution_mode="sequential")
+
+
+@asynccontextmanager
+async def running_worker(settings: Settings, advance: Advance) -> AsyncGenerator[str]:
+    """Execute queued segments in this process until the context ends; yields the worker's identity.
+
+    Agents must be built before this is entered."""
+    locks = FileLocks(_lock_folder(settings)) if settings.is_sqlite else PostgresLocks(settings.database_url)
+    liveness = Liveness(locks)
+    config: DBOSConfig = {
+        "name": settings.service.name,
+        "system_database_url": settings.database_url,
+        "executor_id": liveness.identity,
+        "application_version": RECORD_FORMAT,
+        "serializer": JsonSerializer(),
+        "log_level": "WARNING",
+        "run_migrations": False,
+        "notification_listener_polling_interval_sec": 0.2,
+    }
+    DBOS(config=config)
+
+    @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=20)
+    async def advance_run(run_id: str, segment: int) -> str:
+        return await advance(run_id, segment)
+
+    DBOS.launch()
+    await DBOS.register_queue_async(QUEUE, worker_concurrency=settings.worker_concurrency, polling_interval_sec=0.1)
+    liveness.start()
+    try:
+        yield liveness.identity
+    finally:
+        liveness.stop()
+        await anyio.to_thread.run_sync(lambda: DBOS.destroy(workflow_completion_timeout_sec=10))
+
+
+def migrate_engine(settings: Settings) -> None:
+    """Create or update the engine's own tables."""
+    DBOS.migrate(settings.database_url)
+
+
+def _lock_folder(settings: Settings) -> Path:
+    return Path(settings.database_url.removeprefix("sqlite:///")).resolve().parent / "locks"

@@ -1,0 +1,108 @@
+"""Starting runs and reading them back."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import rfc8785
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.audit import trail
+from app.budgets.caps import Payer
+from app.budgets.ledger import Ledger
+from app.db.base import new_id, utc_now
+from app.db.engine import Database
+from app.errors import IdempotencyKeyReused, NotFound, RequestInvalid
+from app.identity.principal import Principal
+from app.runs.agents import Agents
+from app.runs.engine import RunQueue
+from app.runs.models import Run
+from app.switches.board import Board
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    feature: str
+    task: str
+    documents: tuple[dict[str, str], ...]
+
+    @property
+    def digest(self) -> str:
+        body: dict[str, Any] = {"feature": self.feature, "task": self.task, "documents": list(self.documents)}
+        return hashlib.sha256(rfc8785.dumps(body)).hexdigest()
+
+
+@dataclass(frozen=True)
+class Intake:
+    db: Database
+    ledger: Ledger
+    board: Board
+    agents: Agents
+    queue: RunQueue
+
+    async def start(self, caller: Principal, request: RunRequest, idempotency_key: str) -> tuple[Run, bool]:
+        """Accept a run; returns (run, replayed). The same key and request always give the same run.
+
+        Raises BudgetExceeded and ServiceHalted before anything is stored, IdempotencyKeyReused when
+        the key came with another request."""
+        if (earlier := await self._earlier(caller, idempotency_key)) is not None:
+            return _replay(earlier, request), True
+        spec = self.agents.specs.get(request.feature)
+        if spec is None:
+            raise RequestInvalid(pointers=[("/feature", f"choose from {', '.join(sorted(self.agents.specs))}")])
+        run_id = new_id()
+        await self.board.require_clear("runs", f"tenant:{caller.tenant_id}", f"feature:{request.feature}")
+        await self.ledger.require_headroom(Payer(caller.tenant_id, caller.member_id, run_id))
+        now = utc_now()
+        run = Run(
+            id=run_id, tenant_id=caller.tenant_id, member_id=caller.member_id, feature=request.feature,
+            idempotency_key=idempotency_key, request_digest=request.digest, task=request.task,
+            documents=list(request.documents), granted=sorted(caller.permissions), state="queued",
+            model=self.agents.model_names[request.feature], prompt_version=spec.prompt_version,
+            created_at=now, updated_at=now,
+        )  # fmt: skip
+        try:
+            async with self.db.transaction(caller) as session:
+                session.add(run)
+                await session.flush()
+                await self.queue.enqueue(session, run.id, 1)
+                await self._record(session, caller, run)
+        except IntegrityError:  # the same key arrived twice at once; the other request won
+            if (earlier := await self._earlier(caller, idempotency_key)) is None:
+                raise
+            return _replay(earlier, request), True
+        return run, False
+
+    async def _record(self, session: AsyncSession, caller: Principal, run: Run) -> None:
+        facts = {"feature": run.feature, "documents": len(run.documents), "prompt": run.prompt_version}
+        await trail.append(session, caller.tenant_id, caller.member_id, "run.started", f"run:{run.id}", **facts)
+
+    async def _earlier(self, caller: Principal, key: str) -> Run | None:
+        query = select(Run).where(Run.member_id == caller.member_id, Run.idempotency_key == key)
+        async with self.db.transaction(caller) as session:
+            return await session.scalar(query)
+
+    async def get(self, caller: Principal, run_id: str) -> Run:
+        """Raises NotFound for a missing run and for another tenant's alike."""
+        async with self.db.transaction(caller) as session:
+            run = await session.scalar(select(Run).where(Run.id == run_id))
+        if run is None:
+            raise NotFound
+        return run
+
+    async def page(self, caller: Principal, *, before: str | None, limit: int) -> Sequence[Run]:
+        """Newest first; `before` is the id of the last run of the page before."""
+        query = select(Run).order_by(Run.id.desc()).limit(limit)
+        if before:
+            query = query.where(Run.id < before)
+        async with self.db.transaction(caller) as session:
+            return list(await session.scalars(query))
+
+
+def _replay(earlier: Run, request: RunRequest) -> Run:
+    if earlier.request_digest != request.digest:
+        raise IdempotencyKeyReused
+    return earlier

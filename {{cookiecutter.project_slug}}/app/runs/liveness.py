@@ -1,0 +1,115 @@
+"""Who this worker is, and taking over from one that died.
+
+The durable engine resumes a process's work only when a process of the same identity starts again.
+So each worker takes the lowest free slot, guarded by a lock that dies with its process (a PostgreSQL
+session advisory lock, a file lock for SQLite): a replacement gets the dead worker's slot and its
+work, and a live worker sweeps up after one that is not replaced. Gate: errors.
+"""
+
+import fcntl
+import hashlib
+import os
+import threading
+from pathlib import Path
+from typing import Protocol
+
+import psycopg
+import structlog
+from dbos import DBOS
+
+log = structlog.get_logger(__name__)
+SLOTS = 1024
+LOST_IDENTITY = 70  # EX_SOFTWARE: the supervisor starts the process again
+
+
+class Locks(Protocol):
+    def acquire(self, name: str) -> bool: ...
+    def release(self, name: str) -> None: ...
+    def ping(self) -> None: ...
+
+
+class PostgresLocks:
+    """Needs a session-mode connection: a transaction pooler would drop the lock."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(
+            url, autocommit=True, keepalives=1, keepalives_idle=5, keepalives_interval=5, keepalives_count=3
+        )
+
+    def acquire(self, name: str) -> bool:
+        row = self._connection.execute("select pg_try_advisory_lock(%s)", (_number(name),)).fetchone()
+        return bool(row and row[0])
+
+    def release(self, name: str) -> None:
+        self._connection.execute("select pg_advisory_unlock(%s)", (_number(name),))
+
+    def ping(self) -> None:
+        self._connection.execute("select 1")
+
+
+class FileLocks:
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._held = folder, dict[str, int]()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def acquire(self, name: str) -> bool:
+        handle = os.open(self._folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return False
+        self._held[name] = handle
+        return True
+
+    def release(self, name: str) -> None:
+        os.close(self._held.pop(name))
+
+    def ping(self) -> None:
+        """A file lock cannot be lost while its process lives."""
+
+
+class Liveness(threading.Thread):
+    def __init__(self, locks: Locks, *, interval_s: float = 5.0) -> None:
+        super().__init__(daemon=True, name="liveness")
+        self._locks, self._interval, self._stopping = locks, interval_s, threading.Event()
+        self._suspects: set[str] = set()
+        self.identity = next(name for slot in range(SLOTS) if locks.acquire(name := f"worker-{slot}"))
+
+    def run(self) -> None:
+        while not self._stopping.wait(self._interval):
+            try:
+                self._locks.ping()
+            except Exception:  # noqa: BLE001 - any doubt about who we are ends the process
+                log.critical("liveness.identity_lost")
+                os._exit(LOST_IDENTITY)  # another worker may hold the slot already: stop at once
+            try:
+                self._sweep()
+            except Exception:
+                log.exception("liveness.sweep_failed")
+
+    def _sweep(self) -> None:
+        """Take over the work of every slot found without an owner in two sweeps running."""
+        pending = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+        owners = {w.executor_id for w in pending if w.executor_id} - {self.identity}
+        free = set()
+        for owner in sorted(owners):
+            if not self._locks.acquire(owner):
+                continue
+            try:
+                if owner in self._suspects:
+                    taken = DBOS._recover_pending_workflows([owner])  # noqa: SLF001 - covered by a contract test
+                    log.warning("liveness.took_over", owner=owner, workflows=len(taken))
+                else:
+                    free.add(owner)
+            finally:
+                self._locks.release(owner)
+        self._suspects = free
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._locks.release(self.identity)
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"worker:{name}".encode(), digest_size=8).digest(), "big", signed=True)

@@ -1,0 +1,39 @@
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, TenantOwned
+
+
+class Run(TenantOwned, Base):
+    """One task given to a feature's agent.
+
+    state: queued, running, waiting (for approvals), succeeded, failed, cancelled."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "member_id", "idempotency_key"),
+        Index("ix_runs_tenant_created", "tenant_id", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    member_id: Mapped[str] = mapped_column(String(36), index=True)
+    feature: Mapped[str] = mapped_column(String(60))
+    idempotency_key: Mapped[str] = mapped_column(String(255))
+    request_digest: Mapped[str] = mapped_column(String(64))
+    task: Mapped[str] = mapped_column(Text)
+    documents: Mapped[list[dict[str, str]]] = mapped_column(JSON)
+    granted: Mapped[list[str]] = mapped_column(JSON)  # permissions at the start: the run's upper bound
+    state: Mapped[str] = mapped_column(String(12), index=True)
+    segment: Mapped[int] = mapped_column(default=1)
+    history: Mapped[str | None] = mapped_column(Text)
+    output: Mapped[Any | None] = mapped_column(JSON)
+    error_code: Mapped[str | None] = mapped_column(String(60))
+    error_detail: Mapped[str | None] = mapped_column(String(300))
+    model: Mapped[str] = mapped_column(String(120))
+    prompt_version: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]

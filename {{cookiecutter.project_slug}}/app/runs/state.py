@@ -1,0 +1,108 @@
+"""A run's row and its transitions; each checks the state it leaves, so a late or repeated one is void."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.audit import trail
+from app.db.base import utc_now
+from app.db.engine import Database
+from app.db.tenancy import ALL_TENANTS
+from app.runs.engine import RunQueue
+from app.runs.models import Run
+from app.telemetry.metrics import RUNS
+from app.tools.models import Approval
+
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+
+
+@dataclass(frozen=True)
+class RunStore:
+    db: Database
+    queue: RunQueue
+
+    async def begin_segment(self, run_id: str, segment: int) -> dict[str, Any] | None:
+        """Mark the run as running and return what a segment needs; None when it is not this segment's turn."""
+        async with self.db.transaction(ALL_TENANTS) as session:
+            run = await _locked(session, run_id)
+            if run.segment != segment or run.state not in {"queued", "running"}:
+                return None
+            run.state, run.updated_at = "running", utc_now()
+            return {
+                "id": run.id,
+                "tenant_id": run.tenant_id,
+                "member_id": run.member_id,
+                "feature": run.feature,
+                "task": run.task,
+                "documents": run.documents,
+                "granted": run.granted,
+                "history": run.history,
+                "prompt_version": run.prompt_version,
+                "decisions": await _decisions(session, run_id),
+            }
+
+    async def wait(self, run_id: str, segment: int, history: str) -> str:
+        """Park the run until its questions are decided; go on at once if they already are."""
+        async with self.db.transaction(ALL_TENANTS) as session:
+            run = await _locked(session, run_id)
+            if not _current(run, segment):
+                return run.state
+            run.state, run.history, run.updated_at = "waiting", history, utc_now()
+            await session.flush()
+            await self.resume_if_decided(session, run)
+            return run.state
+
+    async def resume_if_decided(self, session: AsyncSession, run: Run) -> None:
+        """Enqueue the next segment once no question of a waiting run is open. Call with the run locked."""
+        if run.state != "waiting":
+            return
+        open_question = select(Approval.id).where(Approval.run_id == run.id, Approval.state == "pending").limit(1)
+        if await session.scalar(open_question) is not None:
+            return
+        run.state, run.segment, run.updated_at = "queued", run.segment + 1, utc_now()
+        await session.flush()
+        await self.queue.enqueue(session, run.id, run.segment)
+
+    async def succeed(self, run_id: str, segment: int, history: str, output: Any) -> str:
+        return await self._end(run_id, segment, "succeeded", history=history, output=output)
+
+    async def fail(self, run_id: str, segment: int, code: str, detail: str) -> str:
+        return await self._end(run_id, segment, "failed", error_code=code, error_detail=detail[:300])
+
+    async def _end(self, run_id: str, segment: int, state: str, **values: Any) -> str:
+        async with self.db.transaction(ALL_TENANTS) as session:
+            run = await _locked(session, run_id)
+            if not _current(run, segment):
+                return run.state
+            run.state, run.updated_at, run.ended_at = state, utc_now(), utc_now()
+            for name, value in values.items():
+                setattr(run, name, value)
+            await session.flush()
+            subject, code = f"run:{run_id}", run.error_code
+            await trail.append(session, run.tenant_id, run.member_id, f"run.{state}", subject, code=code)
+        RUNS.labels(run.feature, run.error_code or state).inc()
+        return state
+
+
+async def _locked(session: AsyncSession, run_id: str) -> Run:
+    return await session.get_one(Run, run_id, with_for_update=True, populate_existing=True)
+
+
+def _current(run: Run, segment: int) -> bool:
+    return run.segment == segment and run.state == "running"
+
+
+async def _decisions(session: AsyncSession, run_id: str) -> dict[str, str | None]:
+    """For each decided question: None for yes, the text for the model for no."""
+    answers: dict[str, str | None] = {}
+    for approval in await session.scalars(select(Approval).where(Approval.run_id == run_id)):
+        match approval.state:
+            case "approved" | "used":
+                answers[approval.call_id] = None
+            case "denied":
+                answers[approval.call_id] = "A person declined this action."
+            case "expired":
+                answers[approval.call_id] = "Nobody approved this action in time."
+    return answers

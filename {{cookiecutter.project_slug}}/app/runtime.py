@@ -1,0 +1,33 @@
+"""The built parts of a process. Web, worker, command line and evaluations all work with this."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from app.budgets.ledger import Ledger
+from app.budgets.spend import Spend
+from app.db.engine import Database
+from app.identity.directory import Directory
+from app.manifest import Feature
+from app.policy.rules import Policy
+from app.runs.approvals import Approvals
+from app.runs.housekeeping import Housekeeping
+from app.runs.intake import Intake
+from app.runs.segment import Segments
+from app.settings import Settings
+from app.switches.board import Board
+
+
+@dataclass(frozen=True)
+class Runtime:
+    settings: Settings
+    features: Mapping[str, Feature]
+    db: Database
+    directory: Directory
+    board: Board
+    policy: Policy
+    ledger: Ledger
+    spend: Spend
+    intake: Intake
+    approvals: Approvals
+    segments: Segments
+    housekeeping: Housekeeping

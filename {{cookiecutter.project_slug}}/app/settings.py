@@ -1,0 +1,131 @@
+"""Typed environment, read once by the composition root.
+
+Outside development the service refuses to start on a missing, default, weak or contradictory
+value, and names every offending key at once. Start-up, `app doctor` and CI share this validator.
+Gate: deployment.
+"""
+
+import tomllib
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+DEVELOPMENT_SECRET = "development-only-not-a-secret"  # noqa: S105 - refused outside development
+
+
+class SettingsInvalid(Exception):
+    """The environment cannot run this service; the message lists each key and what it must be."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", secrets_dir=None)
+
+    environment: Literal["development", "test", "staging", "production"] = "development"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    operations_port: int = Field(9000, ge=0, le=65535)
+    public_url: str = "http://127.0.0.1:8000"
+
+    database_url: str = "sqlite:///data/app.db"
+    session_secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
+    config_dir: Path = ROOT / "config"
+
+    model_provider: Literal["offline", "openai", "anthropic", "google", "bedrock"] = "offline"
+    model_api_key: SecretStr | None = None
+    model_base_url: str | None = None
+    model_max_tokens: int = Field(900, ge=1, le=32_000)
+    model_timeout_ms: int = Field(9_000, ge=100, le=120_000)
+
+    run_max_model_calls: int = Field(12, ge=1, le=100)
+    run_max_tool_calls: int = Field(20, ge=1, le=200)
+    run_timeout_s: int = Field(120, ge=1, le=3600)
+    approval_ttl_s: int = Field(3600, ge=1, le=86_400)
+    request_max_bytes: int = Field(1_000_000, ge=1_000, le=50_000_000)
+    worker_concurrency: int = Field(8, ge=1, le=256)
+    embedded_worker: bool = True
+
+    egress_allow: tuple[str, ...] = ()
+    sentry_dsn: str | None = None
+    otel_exporter_otlp_endpoint: str | None = None
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.database_url.startswith("sqlite")
+
+    @property
+    def model_timeout(self) -> timedelta:
+        return timedelta(milliseconds=self.model_timeout_ms)
+
+    @property
+    def approval_ttl(self) -> timedelta:
+        return timedelta(seconds=self.approval_ttl_s)
+
+    @cached_property
+    def service(self) -> "ServiceIdentity":
+        return ServiceIdentity.read(ROOT / "pyproject.toml")
+
+    @model_validator(mode="after")
+    def _refuse_unsafe(self) -> Self:
+        problems = [*self._contradictions(), *self._production_gaps()]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _contradictions(self) -> list[str]:
+        problems = []
+        if not self.database_url.startswith(("sqlite:///", "postgresql://")):
+            problems.append("DATABASE_URL: must start with sqlite:/// or postgresql://")
+        if self.model_provider not in {"offline", "bedrock"} and self.model_api_key is None:
+            problems.append(f"MODEL_API_KEY: needed because MODEL_PROVIDER is {self.model_provider}")
+        if self.operations_port and self.operations_port == self.port:
+            problems.append("OPERATIONS_PORT: must differ from PORT")
+        return problems
+
+    def _production_gaps(self) -> list[str]:
+        if self.environment in {"development", "test"}:
+            return []
+        problems = []
+        secret = self.session_secret.get_secret_value()
+        if secret == DEVELOPMENT_SECRET or len(secret) < 32:
+            problems.append("SESSION_SECRET: set a random value of at least 32 characters")
+        if self.is_sqlite:
+            problems.append("DATABASE_URL: SQLite is for development; use postgresql://")
+        if self.model_provider == "offline":
+            problems.append("MODEL_PROVIDER: the offline model is for development; name a real provider")
+        if not self.public_url.startswith("https://"):
+            problems.append("PUBLIC_URL: must be an https:// address")
+        if self.log_level == "debug":
+            problems.append("LOG_LEVEL: debug may log request data; use info or above")
+        return problems
+
+
+class ServiceIdentity:
+    """Name and version of this service, from pyproject.toml: written once, used everywhere."""
+
+    def __init__(self, name: str, version: str, description: str) -> None:
+        self.name, self.version, self.description = name, version, description
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+        return cls(project["name"], project["version"], project["description"])
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment. Raises SettingsInvalid naming every key that cannot be used."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines: list[str] = []
+        for issue in error.errors(include_input=False, include_url=False):
+            key = "_".join(str(part) for part in issue["loc"]).upper()
+            text = issue["msg"].removeprefix("Value error, ")
+            lines.extend(f"{key}: {text}" if key else line for line in text.splitlines())
+        raise SettingsInvalid("The configuration cannot be used:\n  " + "\n  ".join(lines)) from None

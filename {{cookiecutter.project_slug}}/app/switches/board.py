@@ -1,0 +1,55 @@
+"""Kill switches: durable, shared by every process, read afresh before each model and tool call.
+
+Names: `runs`, `feature:<name>`, `tool:<name>`, `effect:<effect>`, `model:<name>`, `tenant:<id>`.
+A store that cannot be read raises, so nothing starts: a switch fails closed. Gate: monitoring.
+"""
+
+import re
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from app.audit import trail
+from app.db.base import utc_now
+from app.db.engine import Database
+from app.db.tenancy import ALL_TENANTS
+from app.errors import RequestInvalid, ServiceHalted
+from app.switches.models import Switch
+
+KINDS = ("runs", "feature:", "tool:", "effect:", "model:", "tenant:")
+_NAME = re.compile(r"^(runs|(feature|tool|effect|model|tenant):[A-Za-z0-9_.:-]{1,100})$")
+
+
+@dataclass(frozen=True)
+class Board:
+    db: Database
+
+    async def require_clear(self, *names: str) -> None:
+        """Raise ServiceHalted when any of these switches is on."""
+        async with self.db.transaction(ALL_TENANTS) as session:
+            thrown = await session.scalar(select(Switch.name).where(Switch.name.in_(names)).limit(1))
+        if thrown:
+            raise ServiceHalted
+
+    async def thrown(self) -> list[Switch]:
+        async with self.db.transaction(ALL_TENANTS) as session:
+            return list(await session.scalars(select(Switch).order_by(Switch.name)))
+
+    async def throw(self, name: str, reason: str, actor: str) -> None:
+        _require_name(name)
+        async with self.db.transaction(ALL_TENANTS) as session:
+            await session.merge(Switch(name=name, reason=reason, thrown_by=actor, thrown_at=utc_now()))
+            await trail.append(session, trail.PLATFORM, actor, "switch.on", f"switch:{name}", reason=reason)
+
+    async def release(self, name: str, reason: str, actor: str) -> None:
+        _require_name(name)
+        async with self.db.transaction(ALL_TENANTS) as session:
+            switch = await session.get(Switch, name)
+            if switch is not None:
+                await session.delete(switch)
+            await trail.append(session, trail.PLATFORM, actor, "switch.off", f"switch:{name}", reason=reason)
+
+
+def _require_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise RequestInvalid(f"Unknown switch: use one of {', '.join(f'{kind}…' for kind in KINDS)}")

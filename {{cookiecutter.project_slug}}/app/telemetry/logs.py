@@ -1,0 +1,47 @@
+"""JSON logs, one line an event, with the request's id and without content. Gate: observability."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.types import EventDict, Processor
+
+from app.telemetry.redaction import scrub
+
+
+def _scrubbed(_logger: object, _method: str, event: EventDict) -> EventDict:
+    clean: dict[str, Any] = scrub(dict(event))
+    return clean
+
+
+def configure_logs(level: str) -> None:
+    """Send this service's events and the standard library's through the same processors to stderr."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _scrubbed,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers, root.level = [handler], logging.getLevelNamesMapping()[level.upper()]
+    for noisy in ("httpx2", "httpcore2", "uvicorn.access", "alembic", "dbos"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,15 @@
+"""Prometheus metrics. Labels are bounded: no tenant, user, run or other open-ended value."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+HTTP_REQUESTS = Counter("http_requests_total", "Answered requests", ["method", "route", "status"], registry=REGISTRY)
+HTTP_SECONDS = Histogram("http_request_seconds", "Time to answer", ["route"], registry=REGISTRY)
+ERRORS = Counter("app_errors_total", "Errors answered, by catalogue code", ["code"], registry=REGISTRY)
+RUNS = Counter("ai_runs_total", "Runs that ended, by outcome", ["feature", "outcome"], registry=REGISTRY)
+MODEL_CALLS = Counter("ai_model_calls_total", "Attempts at a provider", ["model", "outcome"], registry=REGISTRY)
+MODEL_COST_USD = Counter("ai_cost_usd_total", "Cost of model calls in US dollars", ["model"], registry=REGISTRY)
+APPROVAL_AGE = Gauge(
+    "ai_approval_oldest_pending_seconds", "Age of the oldest question waiting for a person", registry=REGISTRY
+)

@@ -1,0 +1,188 @@
+"""The record of tool calls and approvals: intent before, outcome after, approvals used once.
+
+Gate: security.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+import rfc8785
+from pydantic import BaseModel
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.audit import trail
+from app.db.base import new_id, utc_now
+from app.db.engine import Database
+from app.identity.principal import Principal
+from app.policy.decision import Allow, AskHuman, Deny
+from app.policy.taint import Taint
+from app.tools.models import Approval, ToolCall
+from app.tools.outcome import Outcome, Performed, Refused
+from app.tools.spec import ToolSpec
+
+
+@dataclass(frozen=True)
+class Call:
+    run_id: str
+    call_id: str  # the model's id of the call: stable across replays of a segment
+    spec: ToolSpec
+    arguments: BaseModel
+    principal: Principal
+
+    @property
+    def idempotency_key(self) -> str:
+        return f"{self.run_id}:{self.call_id}"
+
+    @cached_property
+    def payload(self) -> dict[str, Any]:
+        return self.arguments.model_dump(mode="json")
+
+    def digest(self, policy_version: str) -> str:
+        """SHA-256 over everything an approval is bound to, in canonical JSON (RFC 8785)."""
+        return hashlib.sha256(
+            rfc8785.dumps(
+                {
+                    "tool": self.spec.name,
+                    "arguments": self.payload,
+                    "tenant": self.principal.tenant_id,
+                    "member": self.principal.member_id,
+                    "run": self.run_id,
+                    "policy": policy_version,
+                }
+            )
+        ).hexdigest()
+
+
+@dataclass(frozen=True)
+class CallBook:
+    db: Database
+    policy_version: str
+    approval_ttl: timedelta
+
+    async def earlier(self, call: Call) -> Outcome | None:
+        """What an earlier attempt at this very call left behind; None when it may (still) run.
+
+        After a crash between intent and outcome nobody knows whether the effect happened. Only a
+        tool that passes its idempotency key on may be started again; any other is reported unknown."""
+        async with self.db.transaction(call.principal) as session:
+            record = await _record(session, call)
+            if record is None or record.state == "waiting":
+                return None
+            if record.state == "started" and call.spec.idempotent:
+                return None
+            if record.state == "started":
+                record.state, record.finished_at = "unknown", utc_now()
+                record.result = {"refused": "The service stopped while this ran; its outcome is unknown."}
+                await _audit(session, call, "tool.unknown")
+            refused = (record.result or {}).get("refused") if record.state != "done" else None
+            return Refused(refused) if refused is not None else Performed((record.result or {}).get("value"))
+
+    async def taint(self, call: Call, taint: Taint) -> Taint:
+        """Add every tool whose result this run has already read."""
+        done = select(ToolCall.tool).where(ToolCall.run_id == call.run_id, ToolCall.state == "done").distinct()
+        async with self.db.transaction(call.principal) as session:
+            for name in await session.scalars(done):
+                taint = taint.with_source(f"tool:{name}")
+        return taint
+
+    async def deny(self, call: Call, denied: Deny) -> Refused:
+        refusal = Refused(f"This action is not allowed here: {denied.reason}.")
+        async with self.db.transaction(call.principal) as session:
+            record = await _record(session, call) or _new_record(session, call, denied.rule)
+            record.state, record.finished_at, record.result = "denied", utc_now(), {"refused": refusal.reason}
+            record.digest = call.digest(self.policy_version)
+            await _audit(session, call, "tool.denied", rule=denied.rule)
+        return refusal
+
+    async def ask(self, call: Call, question: AskHuman) -> str:
+        """Put the question to a person; asking twice for the same call is the same question."""
+        now, digest = utc_now(), call.digest(self.policy_version)
+        async with self.db.transaction(call.principal) as session:
+            if (approval := await _approval(session, call)) is not None:
+                return approval.id
+            _new_record(session, call, question.rule).digest = digest
+            approval = Approval(
+                id=new_id(), tenant_id=call.principal.tenant_id, run_id=call.run_id, call_id=call.call_id,
+                tool=call.spec.name, effect=call.spec.effect, arguments=call.payload, digest=digest,
+                reason=question.reason, requested_by=call.principal.member_id, state="pending",
+                created_at=now, expires_at=now + self.approval_ttl,
+            )  # fmt: skip
+            session.add(approval)
+            await _audit(session, call, "approval.asked", rule=question.rule, approval=approval.id, digest=digest)
+        return approval.id
+
+    async def start(self, call: Call, allowed: Allow) -> None:
+        async with self.db.transaction(call.principal) as session:
+            await self._intend(session, call, allowed.rule)
+
+    async def start_approved(self, call: Call, question: AskHuman) -> Refused | None:
+        """Use the approval and record the intent in one transaction; Refused when it does not cover this call."""
+        digest = call.digest(self.policy_version)
+        async with self.db.transaction(call.principal) as session:
+            used = await session.scalar(
+                update(Approval)
+                .where(
+                    Approval.run_id == call.run_id,
+                    Approval.call_id == call.call_id,
+                    Approval.state == "approved",
+                    Approval.digest == digest,
+                    Approval.expires_at > utc_now(),
+                    Approval.decided_by != call.principal.member_id,
+                )
+                .values(state="used")
+                .returning(Approval.id)
+                .execution_options(synchronize_session=False)
+            )
+            record = await _record(session, call)
+            restarted = record is not None and record.state == "started" and record.digest == digest
+            if used is None and not restarted:
+                return Refused("The approval does not cover this call, has expired or was used before.")
+            await self._intend(session, call, question.rule, approval=used)
+        return None
+
+    async def _intend(self, session: AsyncSession, call: Call, rule: str, **data: Any) -> None:
+        record = await _record(session, call) or _new_record(session, call, rule)
+        record.state, record.digest, record.rule = "started", call.digest(self.policy_version), rule
+        await _audit(session, call, "tool.started", rule=rule, digest=record.digest, policy=self.policy_version, **data)
+
+    async def finish(self, call: Call, state: str, outcome: Performed | Refused) -> Outcome:
+        async with self.db.transaction(call.principal) as session:
+            record = await _record(session, call)
+            if record is None:
+                raise LookupError("a tool finished that was never started")
+            record.state, record.finished_at = state, utc_now()
+            record.result = {"value": outcome.value} if isinstance(outcome, Performed) else {"refused": outcome.reason}
+            await _audit(session, call, f"tool.{state}")
+        return outcome
+
+
+async def _record(session: AsyncSession, call: Call) -> ToolCall | None:
+    return await session.scalar(
+        select(ToolCall).where(ToolCall.run_id == call.run_id, ToolCall.call_id == call.call_id)
+    )
+
+
+async def _approval(session: AsyncSession, call: Call) -> Approval | None:
+    return await session.scalar(
+        select(Approval).where(Approval.run_id == call.run_id, Approval.call_id == call.call_id)
+    )
+
+
+def _new_record(session: AsyncSession, call: Call, rule: str) -> ToolCall:
+    record = ToolCall(
+        id=new_id(), tenant_id=call.principal.tenant_id, run_id=call.run_id, call_id=call.call_id,
+        tool=call.spec.name, effect=call.spec.effect, digest="", rule=rule, state="waiting", started_at=utc_now(),
+    )  # fmt: skip
+    session.add(record)
+    return record
+
+
+async def _audit(session: AsyncSession, call: Call, action: str, **data: Any) -> None:
+    facts = {"tool": call.spec.name, "effect": str(call.spec.effect), "call": call.call_id, **data}
+    await trail.append(
+        session, call.principal.tenant_id, call.principal.member_id, action, f"run:{call.run_id}", **facts
+    )

@@ -1,0 +1,124 @@
+"""The one way a tool runs: arguments checked, switch, policy, approval, execute once, on record.
+
+A tool function is never handed to the agent framework (see `gate.py`), so nothing that skips this
+module can run one. Gate: security.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import structlog
+from pydantic import ValidationError
+
+from app.db.engine import Database, require_no_transaction
+from app.identity.directory import Directory
+from app.identity.principal import Principal
+from app.policy.decision import Allow, AskHuman, Deny
+from app.policy.rules import Policy, ToolRequest
+from app.policy.taint import Taint
+from app.switches.board import Board
+from app.tools.calls import Call, CallBook
+from app.tools.egress import Egress, EgressRefused
+from app.tools.outcome import Invalid, Outcome, Parked, Performed, Refused
+from app.tools.spec import ToolContext, ToolFailure, ToolSpec
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class CallerOfRun:
+    """On whose behalf a run acts. `granted` is what they could do when it started."""
+
+    run_id: str
+    tenant_id: str
+    member_id: str
+    feature: str
+    granted: frozenset[str]
+    reads_documents: bool
+
+
+@dataclass(frozen=True)
+class Guard:
+    db: Database
+    directory: Directory
+    board: Board
+    policy: Policy
+    egress: Egress
+    tools: Mapping[str, ToolSpec]
+    approval_ttl: timedelta
+
+    async def perform(
+        self, caller: CallerOfRun, call_id: str, tool: str, arguments: Mapping[str, Any], *, approved: bool
+    ) -> Outcome:
+        """Decide one tool call and, if allowed, execute it once.
+
+        The model is an untrusted client: whatever it sent ends as a typed outcome. Raises
+        ServiceHalted when a kill switch covers the call, Unauthenticated when its member is gone."""
+        require_no_transaction("tool call")
+        spec = self.tools.get(tool)
+        if spec is None:
+            return Refused("There is no such tool.")
+        try:
+            parsed = spec.arguments.model_validate_json(json.dumps(arguments))
+        except (ValidationError, ValueError) as error:
+            return Invalid(_pointers(error))
+        switches = ("runs", f"tool:{tool}", f"effect:{spec.effect}", f"tenant:{caller.tenant_id}")
+        await self.board.require_clear(*switches, f"feature:{caller.feature}")
+        book = CallBook(self.db, self.policy.version, self.approval_ttl)
+        principal = await self._authority_now(caller)
+        call = Call(caller.run_id, call_id, spec, parsed, principal)
+        if (earlier := await book.earlier(call)) is not None:
+            return earlier
+        return await self._decide(book, call, caller, approved=approved)
+
+    async def _authority_now(self, caller: CallerOfRun) -> Principal:
+        """The member's permissions of this moment, never wider than at the start of the run."""
+        now = await self.directory.principal_of(caller.tenant_id, caller.member_id)
+        return Principal(now.tenant_id, now.member_id, now.name, now.roles, now.permissions & caller.granted, key_id="")
+
+    async def _decide(self, book: CallBook, call: Call, caller: CallerOfRun, *, approved: bool) -> Outcome:
+        taint = await book.taint(call, Taint(frozenset({"documents"} if caller.reads_documents else set())))
+        request = ToolRequest(call.spec.name, call.spec.effect, call.spec.permission)
+        match self.policy.decide(call.principal, request, taint):
+            case Deny() as denied:
+                return await book.deny(call, denied)
+            case AskHuman() as question if approved:
+                refusal = await book.start_approved(call, question)
+                return refusal or await self._execute(book, call)
+            case AskHuman() as question:
+                return Parked(await book.ask(call, question))
+            case Allow() as allowed:
+                await book.start(call, allowed)
+                return await self._execute(book, call)
+
+    async def _execute(self, book: CallBook, call: Call) -> Outcome:
+        context = ToolContext(call.principal, call.run_id, call.idempotency_key, self.db, self.egress)
+        try:
+            with anyio.fail_after(call.spec.timeout.total_seconds()):
+                value = await call.spec.call(context, call.arguments)
+        except (ToolFailure, EgressRefused) as error:
+            return await book.finish(call, "failed", Refused(f"The tool failed: {error}"))
+        except TimeoutError:
+            return await book.finish(
+                call, "unknown", Refused("The tool did not answer in time; its outcome is unknown.")
+            )
+        except Exception:
+            log.exception("tool.crashed", tool=call.spec.name, run_id=call.run_id)
+            return await book.finish(call, "failed", Refused("The tool failed."))
+        return await book.finish(call, "done", Performed(_capped(value, call.spec.output_limit)))
+
+
+def _capped(value: Any, limit: int) -> Any:
+    text = json.dumps(value, ensure_ascii=False)
+    return value if len(text) <= limit else {"truncated": True, "text": text[:limit]}
+
+
+def _pointers(error: ValueError) -> tuple[str, ...]:
+    if not isinstance(error, ValidationError):
+        return ("the arguments are not JSON",)
+    issues = error.errors(include_input=False, include_url=False, include_context=False)
+    return tuple(f"/{'/'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in issues)

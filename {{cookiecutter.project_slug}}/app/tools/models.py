@@ -1,0 +1,54 @@
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, TenantOwned
+
+
+class ToolCall(TenantOwned, Base):
+    """One call of a tool in a run: what was decided, and what came of it.
+
+    state: denied, waiting (for a person), started (the intent is on record), done, failed, unknown
+    (the process died between start and outcome and the tool may not be started again)."""
+
+    __tablename__ = "tool_calls"
+    __table_args__ = (UniqueConstraint("run_id", "call_id"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    run_id: Mapped[str] = mapped_column(String(36), index=True)
+    call_id: Mapped[str] = mapped_column(String(120))
+    tool: Mapped[str] = mapped_column(String(80))
+    effect: Mapped[str] = mapped_column(String(20))
+    digest: Mapped[str] = mapped_column(String(64))
+    rule: Mapped[str] = mapped_column(String(40))
+    state: Mapped[str] = mapped_column(String(10))
+    result: Mapped[Any | None] = mapped_column(JSON)
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
+class Approval(TenantOwned, Base):
+    """A question to a person: may this run do exactly this? Bound to a digest, used once.
+
+    state: pending, approved, denied, expired, used."""
+
+    __tablename__ = "approvals"
+    __table_args__ = (UniqueConstraint("run_id", "call_id"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    run_id: Mapped[str] = mapped_column(String(36), index=True)
+    call_id: Mapped[str] = mapped_column(String(120))
+    tool: Mapped[str] = mapped_column(String(80))
+    effect: Mapped[str] = mapped_column(String(20))
+    arguments: Mapped[dict[str, Any]] = mapped_column(JSON)
+    digest: Mapped[str] = mapped_column(String(64))
+    reason: Mapped[str] = mapped_column(String(300))
+    requested_by: Mapped[str] = mapped_column(String(36))
+    state: Mapped[str] = mapped_column(String(10), index=True)
+    decided_by: Mapped[str | None] = mapped_column(String(36))
+    decision_reason: Mapped[str | None] = mapped_column(String(300))
+    created_at: Mapped[datetime]
+    decided_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime]

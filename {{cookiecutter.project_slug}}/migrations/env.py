@@ -1,0 +1,48 @@
+"""Alembic environment: the service's own database, with every model imported."""
+
+import importlib
+import pkgutil
+
+from alembic import context
+
+import app
+from app.db.base import Base
+from app.db.engine import sync_engine
+from app.settings import load_settings
+
+LOCK_TIMEOUT_MS = 5_000  # a migration that waits for a lock blocks everybody behind it
+
+
+def _import_models() -> None:
+    for module in pkgutil.walk_packages(app.__path__, "app."):
+        if module.name.endswith(".models"):
+            importlib.import_module(module.name)
+
+
+def _owned(_object: object, name: str | None, kind: str, *_rest: object) -> bool:
+    """Leave out what is not ours to migrate: the durable engine keeps its own tables."""
+    return kind != "table" or name in Base.metadata.tables
+
+
+def run() -> None:
+    _import_models()
+    url = context.config.attributes.get("database_url") or load_settings().database_url
+    engine = sync_engine(url)
+    with engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
+            connection.commit()
+        context.configure(
+            connection=connection,
+            target_metadata=Base.metadata,
+            include_object=_owned,
+            render_as_batch=connection.dialect.name == "sqlite",
+            compare_type=True,
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+        connection.commit()
+    engine.dispose()
+
+
+run()
