@@ -1,8 +1,11 @@
 """The composition root: builds every part once, in order, and takes it down again."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
+
+from pydantic_ai.capabilities import AbstractCapability
 
 from app.budgets.caps import Caps
 from app.budgets.ledger import Ledger
@@ -11,7 +14,7 @@ from app.db.engine import Database
 from app.features import FEATURES
 from app.gateway.catalog import Catalog
 from app.gateway.metered import CallLimits, MeteredModel
-from app.gateway.providers import build_model
+from app.gateway.providers import open_model
 from app.identity.directory import Directory
 from app.identity.roles import Roles
 from app.manifest import Feature
@@ -28,7 +31,9 @@ from app.settings import Settings
 from app.switches.board import Board
 from app.tools.egress import Egress
 from app.tools.gate import ToolGate
-from app.tools.guard import Guard
+from app.tools.guard import CallerOfRun, Guard
+
+Capabilities = Sequence[AbstractCapability[CallerOfRun]]
 
 
 @asynccontextmanager
@@ -36,17 +41,20 @@ async def open_runtime(settings: Settings, *, durable: bool = True) -> AsyncGene
     """Build the parts of a process. With `durable=False` its runs are advanced by the caller.
 
     Raises StorageUnavailable, ModelUnknown, ModelUnpriced or ProviderNotInstalled before serving."""
-    db = Database(settings.database_url)
-    queue: RunQueue = DurableQueue(settings) if durable else NoQueue()
-    try:
-        yield _build(settings, db, queue)
-    finally:
-        if isinstance(queue, DurableQueue):
-            queue.close()
-        await db.close()
+    async with AsyncExitStack() as closing:
+        db = Database(settings.database_url)
+        closing.push_async_callback(db.close)
+        queue: RunQueue = NoQueue()
+        if durable:
+            queue = DurableQueue(settings)
+            closing.callback(queue.close)
+        capabilities = [durability()] if durable else []
+        yield await _build(settings, closing, db, queue, capabilities)
 
 
-def _build(settings: Settings, db: Database, queue: RunQueue) -> Runtime:
+async def _build(
+    settings: Settings, closing: AsyncExitStack, db: Database, queue: RunQueue, capabilities: Capabilities
+) -> Runtime:
     features = {feature.name: feature for feature in FEATURES}
     directory = Directory(db, Roles.load(settings.config_dir / "roles.toml"), settings.environment)
     board = Board(db)
@@ -61,7 +69,8 @@ def _build(settings: Settings, db: Database, queue: RunQueue) -> Runtime:
         tools={tool.name: tool for feature in FEATURES for tool in feature.tools},
         approval_ttl=settings.approval_ttl,
     )
-    agents = _agents(settings, features, ToolGate(guard, step), ledger, board)
+    make = AgentFactory(settings, ledger, board, [ToolGate(guard, step), *capabilities])
+    agents = await make.agents(closing, features)
     store = RunStore(db, queue)
     approvals = Approvals(db, store)
     limits = SegmentLimits(
@@ -83,17 +92,32 @@ def _build(settings: Settings, db: Database, queue: RunQueue) -> Runtime:
     )
 
 
-def _agents(settings: Settings, features: dict[str, Feature], gate: ToolGate, ledger: Ledger, board: Board) -> Agents:
-    catalog = Catalog.load(settings.config_dir / "models.toml", settings.model_provider)
-    limits = CallLimits(settings.model_max_tokens, settings.model_timeout)
-    key = settings.model_api_key.get_secret_value() if settings.model_api_key else None
-    built, names = {}, {}
-    for name, feature in features.items():
-        entry = catalog.entry(feature.agent.tier)
-        names[name] = entry.model
-        provider = build_model(settings.model_provider, entry.model, api_key=key, base_url=settings.model_base_url)
-        model = MeteredModel(
-            provider, tier=feature.agent.tier, catalog=catalog, ledger=ledger, board=board, limits=limits
-        )
-        built[name] = build_agent(feature.agent, model, gate, durability())
-    return Agents({name: feature.agent for name, feature in features.items()}, built, names)
+@dataclass(frozen=True)
+class AgentFactory:
+    """Builds each feature's agent on a metered model and behind the guard."""
+
+    settings: Settings
+    ledger: Ledger
+    board: Board
+    capabilities: Capabilities
+
+    async def agents(self, closing: AsyncExitStack, features: Mapping[str, Feature]) -> Agents:
+        settings = self.settings
+        catalog = Catalog.load(settings.config_dir / "models.toml", settings.model_provider)
+        limits = CallLimits(settings.model_max_tokens, settings.model_timeout)
+        key = settings.model_api_key.get_secret_value() if settings.model_api_key else None
+        built, names = {}, {}
+        for name, feature in features.items():
+            tier = feature.agent.tier
+            names[name] = catalog.entry(tier).model
+            opened = open_model(settings.model_provider, names[name], api_key=key, base_url=settings.model_base_url)
+            model = MeteredModel(
+                await closing.enter_async_context(opened),
+                tier=tier,
+                catalog=catalog,
+                ledger=self.ledger,
+                board=self.board,
+                limits=limits,
+            )
+            built[name] = build_agent(feature.agent, model, self.capabilities)
+        return Agents({name: feature.agent for name, feature in features.items()}, built, names)

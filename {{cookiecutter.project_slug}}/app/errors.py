@@ -131,10 +131,6 @@ class ProviderAuthFailed(AppError):
     row = ErrorCode("provider.auth_failed", 503, "AI features are temporarily unavailable.", page=True)
 
 
-class RunCancelled(AppError):
-    row = ErrorCode("run.cancelled", 409, "This task was cancelled.")
-
-
 class ServiceHalted(AppError):
     row = ErrorCode("service.halted", 503, "AI actions are paused by the operator.")
 

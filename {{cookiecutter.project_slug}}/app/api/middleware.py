@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.context import request_id
 from app.api.problems import problem
 from app.db.base import new_id
-from app.errors import RequestTooLarge, Unexpected
+from app.errors import AppError, RequestTooLarge, Unexpected
 from app.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = structlog.get_logger(__name__)
@@ -66,35 +66,50 @@ class RequestEnvelope:
             request_id.reset(token)
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
-        received, begun = 0, False
-
-        async def receive_counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.max_bytes:
-                raise RequestTooLarge(self._limit_text())
-            return message
-
-        async def send_noted(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdigit() and int(declared) > self.max_bytes:
-            await problem(RequestTooLarge(self._limit_text()), {"Connection": "close"})(scope, receive, send)
+            await self._answer(self._too_large(), scope, receive, send)
             return
+        body = _CountedBody(receive, send, self.max_bytes)
         try:
-            await self.app(scope, receive_counted, send_noted)
-        except Exception as error:
-            if begun:
+            await self.app(scope, body.receive, body.send)
+        except Exception:
+            if body.answered:
                 raise
-            # The framework has answered what it knows; anything that gets here still has an id and a shape.
-            known = error if isinstance(error, RequestTooLarge) else Unexpected()
-            if not isinstance(error, RequestTooLarge):
+            if not body.too_large:
                 log.exception("error.outside_handlers")
-            await problem(known, {"Connection": "close"})(scope, receive, send)
+                await self._answer(Unexpected(), scope, receive, send)
+        if body.too_large and not body.answered:
+            await self._answer(self._too_large(), scope, receive, send)
 
-    def _limit_text(self) -> str:
-        return f"A request may have at most {self.max_bytes} bytes."
+    @staticmethod
+    async def _answer(error: AppError, scope: Scope, receive: Receive, send: Send) -> None:
+        await problem(error, {"Connection": "close"})(scope, receive, send)
+
+    def _too_large(self) -> RequestTooLarge:
+        return RequestTooLarge(f"A request may have at most {self.max_bytes} bytes.")
+
+
+class _CountedBody:
+    """Counts a request's bytes as they arrive, and holds back what the app says about one it could not finish."""
+
+    def __init__(self, receive: Receive, send: Send, max_bytes: int) -> None:
+        self._receive, self._send, self._left = receive, send, max_bytes
+        self.answered = False
+
+    @property
+    def too_large(self) -> bool:
+        return self._left < 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self.too_large:
+            raise RequestTooLarge
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.too_large:
+            return  # the framework reports the interrupted body as malformed; the answer is ours
+        self.answered = True
+        await self._send(message)

@@ -12,6 +12,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.exceptions import HTTPException
 
 from app.api.context import request_id
@@ -91,10 +92,20 @@ def _inside(location: tuple[Any, ...]) -> tuple[Any, ...]:
     return location[1:] if location[:1] == ("body",) else location
 
 
-async def _on_framework(_request: Request, error: Exception) -> Response:
+async def _on_framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     kind = _FRAMEWORK.get(error.status_code, Unexpected)
-    return problem(kind(), dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if kind is MethodNotAllowed:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    return problem(kind(), headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Every method of this path; the framework names only those of the first route it meets."""
+    routes = [context.route for context in iter_route_contexts(request.app.routes)]
+    here = [r for r in routes if isinstance(r, APIRoute) and r.path_regex.match(request.url.path)]
+    return sorted({method for route in here for method in route.methods or ()})
 
 
 async def _on_unexpected(_request: Request, error: Exception) -> Response:

@@ -22,8 +22,8 @@ class PortTaken(Exception):
     """Another process listens there; the message names the setting to change."""
 
 
-class _Quiet(uvicorn.Server):
-    """A server whose start and stop are somebody else's business."""
+class _Server(uvicorn.Server):
+    """A server that leaves signals to us: one signal ends both, and a clean end exits with 0."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -39,10 +39,12 @@ async def _serve(settings: Settings) -> None:
     main_socket = _listen(settings.host, settings.port, "PORT")
     operations_socket = _listen("127.0.0.1", settings.operations_port, "OPERATIONS_PORT")
     prompts = {feature.name: feature.agent.prompt_version for feature in FEATURES}
-    main = uvicorn.Server(_config(create_app(settings)))
-    operations = _Quiet(_config(create_operations_app(settings, prompts)))
+    main = _Server(_config(create_app(settings)))
+    operations = _Server(_config(create_operations_app(settings, prompts)))
     host, port = main_socket.getsockname()[:2]
     print(f"{settings.service.name} listens on http://{host}:{port}", file=sys.stderr, flush=True)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(ending, main.handle_exit, ending, None)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(operations.serve, [operations_socket])
         await main.serve([main_socket])

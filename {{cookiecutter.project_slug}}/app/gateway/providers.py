@@ -4,6 +4,8 @@ Only the chosen provider's SDK is installed and imported. Hidden SDK retries mul
 spend, so one attempt here is one request at the provider.
 """
 
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from typing import Any
 
@@ -14,40 +16,46 @@ from app.gateway.catalog import OFFLINE_MODEL
 from app.gateway.offline import reply, stream_reply
 
 
-def build_model(provider: str, model: str, *, api_key: str | None, base_url: str | None) -> Model:
-    match provider:
-        case "offline":
-            return FunctionModel(reply, stream_function=stream_reply, model_name=OFFLINE_MODEL)
-        case "openai":
-            sdk, models, providers = _load("openai", "openai", "openai")
-            client = sdk.AsyncOpenAI(api_key=api_key, base_url=base_url, max_retries=0)
-            built = models.OpenAIChatModel(model, provider=providers.OpenAIProvider(openai_client=client))
-        case "anthropic":
-            sdk, models, providers = _load("anthropic", "anthropic", "anthropic")
-            client = sdk.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0)
-            built = models.AnthropicModel(model, provider=providers.AnthropicProvider(anthropic_client=client))
-        case "google":
-            _, models, providers = _load("google.genai", "google", "google")
-            built = models.GoogleModel(model, provider=providers.GoogleProvider(api_key=api_key, base_url=base_url))
-        case _:
-            _, models, providers = _load("boto3", "bedrock", "bedrock")
-            built = models.BedrockConverseModel(model, provider=providers.BedrockProvider(base_url=base_url))
-    checked: Model = built
-    return checked
+@asynccontextmanager
+async def open_model(provider: str, model: str, *, api_key: str | None, base_url: str | None) -> AsyncGenerator[Model]:
+    """The provider's model; its connections are closed with the context."""
+    async with AsyncExitStack() as closing:
+        match provider:
+            case "offline":
+                built: Any = FunctionModel(reply, stream_function=stream_reply, model_name=OFFLINE_MODEL)
+            case "openai":
+                sdk, models, providers = _load("openai", "openai")
+                client = await closing.enter_async_context(
+                    sdk.AsyncOpenAI(api_key=api_key, base_url=base_url, max_retries=0)
+                )
+                built = models.OpenAIChatModel(model, provider=providers.OpenAIProvider(openai_client=client))
+            case "anthropic":
+                sdk, models, providers = _load("anthropic", "anthropic")
+                client = await closing.enter_async_context(
+                    sdk.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0)
+                )
+                built = models.AnthropicModel(model, provider=providers.AnthropicProvider(anthropic_client=client))
+            case "google":
+                _, models, providers = _load("google.genai", "google")
+                built = models.GoogleModel(model, provider=providers.GoogleProvider(api_key=api_key, base_url=base_url))
+            case _:
+                _, models, providers = _load("boto3", "bedrock")
+                built = models.BedrockConverseModel(model, provider=providers.BedrockProvider(base_url=base_url))
+        yield built
 
 
 class ProviderNotInstalled(Exception):
     """MODEL_PROVIDER names a provider whose SDK is not among the dependencies."""
 
 
-def _load(sdk: str, models: str, providers: str) -> tuple[Any, Any, Any]:
+def _load(sdk: str, name: str) -> tuple[Any, Any, Any]:
     try:
         return (
             import_module(sdk),
-            import_module(f"pydantic_ai.models.{models}"),
-            import_module(f"pydantic_ai.providers.{providers}"),
+            import_module(f"pydantic_ai.models.{name}"),
+            import_module(f"pydantic_ai.providers.{name}"),
         )
     except ImportError:
         raise ProviderNotInstalled(
-            f'MODEL_PROVIDER: the SDK of {models} is not installed; run: uv add "pydantic-ai-slim[{models}]"'
+            f'MODEL_PROVIDER: the SDK of {name} is not installed; run: uv add "pydantic-ai-slim[{name}]"'
         ) from None

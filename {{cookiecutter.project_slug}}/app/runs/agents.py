@@ -1,7 +1,7 @@
 """An agent as its feature declares it, and the agent built from that with the guard attached."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel
@@ -9,7 +9,7 @@ from pydantic_ai import Agent, DeferredToolRequests
 from pydantic_ai.capabilities import AbstractCapability
 
 from app.gateway.metered import MeteredModel
-from app.tools.gate import ToolGate, offered
+from app.tools.gate import offered
 from app.tools.guard import CallerOfRun
 from app.tools.spec import ToolSpec
 
@@ -43,9 +43,9 @@ class Agents:
 
 
 def build_agent(
-    spec: AgentSpec, model: MeteredModel, gate: ToolGate, *more: AbstractCapability[CallerOfRun]
+    spec: AgentSpec, model: MeteredModel, capabilities: Sequence[AbstractCapability[CallerOfRun]]
 ) -> BuiltAgent:
-    """Give the declared agent its metered model and its one way to run tools."""
+    """Give the declared agent its metered model; its tools run only through a `ToolGate` among the capabilities."""
     return Agent[CallerOfRun, BaseModel | DeferredToolRequests](
         model,
         name=spec.name,
@@ -53,6 +53,6 @@ def build_agent(
         instructions=spec.instructions,
         output_type=[spec.output_type, DeferredToolRequests],
         tools=offered(spec.tools),
-        capabilities=[gate, *more],
+        capabilities=capabilities,
         retries=2,
     )

@@ -75,14 +75,14 @@ async def firm_step(name: str, work: Callable[[], Awaitable[Any]]) -> Any:
     return await _step({"name": name, "retries_allowed": True, "max_attempts": 12, "interval_seconds": 0.25}, work)
 
 
-async def _step(options: dict[str, Any], work: Callable[[], Awaitable[Any]]) -> Any:
+async def _step(options: Any, work: Callable[[], Awaitable[Any]]) -> Any:
     if DBOS.workflow_id is None:  # an evaluation advances its runs by itself
         return await work()
 
     async def coroutine_function() -> Any:  # the engine tells async work by the function, not by its result
         return await work()
 
-    return await DBOS.run_step_async(options, coroutine_function)  # type: ignore[arg-type]
+    return await DBOS.run_step_async(options, coroutine_function)
 
 
 def durability() -> DBOSDurability[CallerOfRun]:

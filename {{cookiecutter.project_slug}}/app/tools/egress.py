@@ -39,8 +39,7 @@ class Egress:
 
     async def post_json(self, url: str, payload: object, *, deadline: timedelta, idempotency_key: str) -> Reply:
         """POST JSON to an allowed origin. Raises EgressRefused before any byte leaves."""
-        parts = urlsplit(url)
-        self._require_allowed(parts)
+        parts = self._allowed(url)
         address = await self._resolve(parts)
         host = f"[{address}]" if ":" in address else address
         pinned = parts._replace(netloc=f"{host}:{_port(parts)}").geturl()
@@ -61,8 +60,9 @@ class Egress:
                     raise EgressRefused("the answer is too large")
             return Reply(response.status_code, body.decode("utf-8", "replace"))
 
-    def _require_allowed(self, parts: SplitResult) -> None:
+    def _allowed(self, url: str) -> SplitResult:
         try:
+            parts = urlsplit(url)
             origin = _origin(parts)
         except ValueError:
             raise EgressRefused("not an absolute http(s) URL") from None
@@ -70,6 +70,7 @@ class Egress:
             raise EgressRefused("credentials in a URL are not allowed")
         if origin not in self._origins:
             raise EgressRefused("this destination is not on the allow-list")
+        return parts
 
     async def _resolve(self, parts: SplitResult) -> str:
         try:

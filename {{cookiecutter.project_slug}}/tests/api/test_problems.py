@@ -1,0 +1,129 @@
+"""Hostile requests get a problem document, never a 500, never their own words back."""
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.rig.people import Person
+from tests.rig.service import Service
+
+CANARY = "canary-7f3a"
+
+
+@pytest.fixture(scope="module")
+def member(service: Service) -> Person:
+    return service.people(["member"])[0]
+
+
+def _post(service: Service, who: Person, body: bytes, content_type: str = "application/json") -> Any:
+    headers = {"Content-Type": content_type, "Idempotency-Key": "k"}
+    return service.call(who, "POST", "/v1/runs", content=body, headers=headers)
+
+
+def _is_problem(answer: Any, *statuses: int) -> None:
+    assert answer.status_code in statuses, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == answer.status_code
+    assert body["request_id"] == answer.headers["x-request-id"]
+    assert body["type"] == f"/problems/{body['code']}"
+    assert CANARY not in answer.text
+    assert "Traceback" not in answer.text
+
+
+GOOD = {"feature": "assistant", "task": "Find tickets."}
+DOCUMENT = {"name": "a.txt", "text": "text"}
+
+
+def _hostile() -> Iterator[bytes]:
+    yield from (b"", b"{", b"null", b"[]", b'"x"', b"\xff\xfe\x00", b"\x00", b"{'a': 1}", b"NaN")
+    yield f'{{"task": NaN, "feature": "{CANARY}"}}'.encode()
+    yield b'{"task": Infinity, "feature": "assistant"}'
+    yield b'{"task": 1e400, "feature": "assistant"}'
+    yield b'{"task": "\\ud800", "feature": "assistant"}'
+    yield b'{"task": "x", "feature": "\\udfff' + CANARY.encode() + b'"}'
+    yield b"[" * 100_000
+    yield b'{"a":' * 50_000
+    changes: list[dict[str, Any]] = [
+        {"task": ""},
+        {"task": 7},
+        {"task": None},
+        {"task": "x" * 8_001},
+        {"feature": CANARY},
+        {"feature": "Assistant"},
+        {"unknown": CANARY},
+        {"tenant_id": CANARY},
+        {"documents": [DOCUMENT] * 6},
+        {"documents": [{**DOCUMENT, "role": "system"}]},
+        {"documents": "none"},
+        {"documents": [{"name": "", "text": "x"}]},
+    ]
+    for change in changes:
+        yield json.dumps({**GOOD, **change}).encode()
+
+
+@pytest.mark.parametrize("body", list(_hostile()), ids=lambda body: repr(body[:40]))
+def test_a_hostile_body_is_refused_with_a_problem(service: Service, member: Person, body: bytes) -> None:
+    _is_problem(_post(service, member, body), 400, 422)
+
+
+def test_five_documents_are_accepted(service: Service, member: Person) -> None:
+    headers = {"Idempotency-Key": "five"}
+    body = {**GOOD, "documents": [DOCUMENT] * 5}
+    assert service.call(member, "POST", "/v1/runs", json=body, headers=headers).status_code == 202
+
+
+def test_an_invalid_field_is_named_by_pointer_and_not_repeated(service: Service, member: Person) -> None:
+    answer = _post(service, member, json.dumps({**GOOD, "task": CANARY * 900, "extra": CANARY}).encode())
+    _is_problem(answer, 422)
+    assert {issue["pointer"] for issue in answer.json()["errors"]} == {"/task", "/extra"}
+
+
+def test_the_framework_s_own_errors_have_the_same_shape(service: Service, member: Person) -> None:
+    _is_problem(service.call(member, "GET", "/v1/nothing-here"), 404)
+    not_allowed = service.call(member, "DELETE", "/v1/runs")
+    _is_problem(not_allowed, 405)
+    assert {"GET", "POST"} <= {part.strip() for part in not_allowed.headers["Allow"].split(",")}
+    _is_problem(service.call(member, "GET", "/v1/runs?limit=zero"), 422)
+    _is_problem(service.call(member, "GET", "/v1/runs?cursor=' or 1=1"), 422)
+
+
+def test_a_missing_idempotency_key_is_named(service: Service, member: Person) -> None:
+    answer = service.call(member, "POST", "/v1/runs", json=GOOD)
+    _is_problem(answer, 400)
+    assert answer.json()["code"] == "idempotency.key_missing"
+
+
+def test_a_body_over_the_limit_is_refused_with_and_without_a_declared_length(service: Service, member: Person) -> None:
+    _is_problem(_post(service, member, b" " * 1_000_001), 413)
+    head = (
+        "POST /v1/runs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nIdempotency-Key: k\r\n"
+        f"Authorization: Bearer {member.key}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as raw:
+        raw.sendall(head.encode())
+        try:
+            for _ in range(40):
+                raw.sendall(b"8000\r\n" + b" " * 0x8000 + b"\r\n")
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert b" 413 " in raw.recv(64)
+
+
+def test_every_answer_carries_the_security_headers(service: Service) -> None:
+    for path in ("/livez", "/v1/runs", "/nothing", "/console/sign-in"):
+        headers = service.call(None, "GET", path).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+        assert headers["Cache-Control"] == "no-store"
+        assert "server" not in headers
+
+
+def test_a_given_request_id_is_kept_only_when_it_is_harmless(service: Service) -> None:
+    given = service.call(None, "GET", "/livez", headers={"X-Request-ID": "abc-12345"})
+    assert given.headers["X-Request-ID"] == "abc-12345"
+    odd = service.call(None, "GET", "/livez", headers={"X-Request-ID": "a b\tc;<x>"})
+    assert odd.headers["X-Request-ID"] != "a b\tc;<x>"

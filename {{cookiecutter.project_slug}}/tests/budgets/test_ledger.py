@@ -1,0 +1,106 @@
+"""The hard cap holds under concurrency, repetition and crashes, on both databases."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from app.budgets.caps import Payer
+from app.budgets.ledger import CallPurpose, Ledger, Reservation, UnknownReservation, Used
+from app.errors import BudgetExceeded, RunLimitExceeded
+from app.runtime import Runtime
+from tests.rig import people
+
+pytestmark = pytest.mark.anyio
+PURPOSE = CallPurpose("assistant", "test-model", "v1")
+CENT = 10_000
+
+
+async def _payer(runtime: Runtime, cap_micro: int) -> Payer:
+    tenant_id = await people.tenant(runtime)
+    await runtime.ledger.set_cap("tenant", tenant_id, cap_micro, tenant_id=tenant_id, actor="test")
+    return Payer(tenant_id, str(uuid4()), str(uuid4()))
+
+
+async def _tenant_window(ledger: Ledger, payer: Payer) -> tuple[int, int]:
+    window = next(w for w in await ledger.windows(payer) if w.scope == "tenant")
+    return window.spent_micro, window.held_micro
+
+
+async def test_a_hundred_parallel_calls_never_pass_the_cap_and_use_all_of_it(runtime: Runtime) -> None:
+    payer = await _payer(runtime, 100 * CENT)
+
+    async def one() -> bool:
+        try:
+            held = await runtime.ledger.reserve(replace(payer, run_id=str(uuid4())), 5 * CENT, PURPOSE)
+        except BudgetExceeded:
+            return False
+        await asyncio.sleep(0.01)
+        await runtime.ledger.settle(held, Used(5 * CENT, 10, 10))
+        return True
+
+    granted = await asyncio.gather(*(one() for _ in range(100)))
+    assert sum(granted) == 20
+    assert await _tenant_window(runtime.ledger, payer) == (100 * CENT, 0)
+
+
+async def test_a_refusal_holds_nothing_in_any_scope(runtime: Runtime) -> None:
+    payer = await _payer(runtime, CENT)
+    with pytest.raises(BudgetExceeded):
+        await runtime.ledger.reserve(payer, 2 * CENT, PURPOSE)
+    assert all(window.held_micro == 0 for window in await runtime.ledger.windows(payer))
+
+
+async def test_settling_gives_back_what_was_not_used(runtime: Runtime) -> None:
+    payer = await _payer(runtime, 10 * CENT)
+    held = await runtime.ledger.reserve(payer, 8 * CENT, PURPOSE)
+    assert await _tenant_window(runtime.ledger, payer) == (0, 8 * CENT)
+    await runtime.ledger.settle(held, Used(3 * CENT, 100, 20))
+    assert await _tenant_window(runtime.ledger, payer) == (3 * CENT, 0)
+
+
+async def test_settling_twice_charges_once(runtime: Runtime) -> None:
+    payer = await _payer(runtime, 10 * CENT)
+    held = await runtime.ledger.reserve(payer, 8 * CENT, PURPOSE)
+    for _ in range(2):
+        await runtime.ledger.settle(held, Used(3 * CENT, 100, 20))
+    assert await _tenant_window(runtime.ledger, payer) == (3 * CENT, 0)
+
+
+async def test_settling_what_was_never_granted_is_an_error(runtime: Runtime) -> None:
+    payer = await _payer(runtime, CENT)
+    with pytest.raises(UnknownReservation):
+        await runtime.ledger.settle(Reservation("no-such-call", payer, CENT), Used(1, 1, 1))
+
+
+async def test_a_hold_whose_process_died_is_booked_in_full(runtime: Runtime) -> None:
+    payer = await _payer(runtime, 10 * CENT)
+    dying = replace(runtime.ledger, hold_for=timedelta(seconds=-1))
+    await dying.reserve(payer, 4 * CENT, PURPOSE)
+    assert await runtime.ledger.sweep() == 1
+    assert await runtime.ledger.sweep() == 0
+    assert await _tenant_window(runtime.ledger, payer) == (4 * CENT, 0)
+
+
+async def test_a_run_has_a_cap_of_its_own(runtime: Runtime) -> None:
+    payer = await _payer(runtime, 1000 * CENT)
+    await runtime.ledger.reserve(payer, 50 * CENT, PURPOSE)
+    with pytest.raises(RunLimitExceeded):
+        await runtime.ledger.reserve(payer, 1, PURPOSE)
+    await runtime.ledger.reserve(replace(payer, run_id=str(uuid4())), CENT, PURPOSE)
+
+
+async def test_a_cap_of_zero_refuses_before_work_is_accepted(runtime: Runtime) -> None:
+    payer = await _payer(runtime, 0)
+    with pytest.raises(BudgetExceeded, match="tenant"):
+        await runtime.ledger.require_headroom(payer)
+
+
+async def test_one_tenant_cannot_use_up_another_ones_budget(runtime: Runtime) -> None:
+    poor, rich = await _payer(runtime, CENT), await _payer(runtime, 10 * CENT)
+    with pytest.raises(BudgetExceeded):
+        await runtime.ledger.reserve(poor, 2 * CENT, PURPOSE)
+    held = await runtime.ledger.reserve(rich, 2 * CENT, PURPOSE)
+    assert held.held_micro == 2 * CENT

@@ -1,0 +1,95 @@
+"""The operator console: sign in, decide, see the cost; and what it refuses."""
+
+import re
+
+import httpx2
+
+from tests.rig.people import Person
+from tests.rig.service import Service
+
+TASK = "Create a ticket: <script>alert(1)</script> the printer is jammed."
+
+
+def _browser(service: Service) -> httpx2.Client:
+    return httpx2.Client(base_url=service.base_url, trust_env=False, follow_redirects=True)
+
+
+def _sign_in(browser: httpx2.Client, who: Person) -> str:
+    page = browser.post("/console/sign-in", data={"key": who.key})
+    assert page.status_code == 200
+    return page.text
+
+
+def _field(page: str, name: str) -> str:
+    found = re.search(rf'name="{name}" value="([^"]+)"', page)
+    assert found, f"no field {name}"
+    return found[1]
+
+
+def test_an_approver_decides_in_the_console(service: Service) -> None:
+    member, approver = service.people(["member"], ["approver"])
+    run_id = service.start_run(member, TASK).json()["id"]
+    service.run_until(member, run_id, "waiting")
+    with _browser(service) as browser:
+        page = _sign_in(browser, approver)
+        assert "create_ticket" in page
+        assert "<script>alert" not in page, "the console must escape what the model wrote"
+        [question] = service.pending(approver, run_id)
+        form = {
+            "csrf": _field(page, "csrf"),
+            "digest": question["digest"],
+            "decision": "approve",
+            "reason": "looks right",
+        }
+        forged = browser.post(f"/console/approvals/{question['id']}", data={**form, "csrf": "guessed"})
+        assert forged.status_code == 403
+        done = browser.post(f"/console/approvals/{question['id']}", data=form)
+        assert done.status_code == 200
+        again = browser.post(f"/console/approvals/{question['id']}", data=form)
+        assert again.status_code == 409
+        assert "decided already" in again.text
+        service.run_until(member, run_id, "succeeded")
+        assert "succeeded" in browser.get("/console").text
+
+
+def test_a_member_sees_runs_and_cost_and_no_questions(service: Service) -> None:
+    member, approver = service.people(["member"], ["approver"])
+    run_id = service.start_run(member, TASK).json()["id"]
+    service.run_until(member, run_id, "waiting")
+    [question] = service.pending(approver, run_id)
+    with _browser(service) as browser:
+        page = _sign_in(browser, member)
+        assert "waiting" in page
+        assert "Budget" in page
+        assert "Waiting for a decision" not in page
+        form = {"csrf": _field(page, "csrf"), "digest": question["digest"], "decision": "approve"}
+        assert browser.post(f"/console/approvals/{question['id']}", data=form).status_code == 403
+
+
+def test_without_a_session_everything_leads_to_sign_in(service: Service) -> None:
+    with _browser(service) as browser:
+        assert browser.get("/console").url.path == "/console/sign-in"
+        browser.cookies.set("console_session", "forged.value", path="/console")
+        assert browser.get("/console").url.path == "/console/sign-in"
+        wrong = browser.post("/console/sign-in", data={"key": "svc_test_wrong"})
+        assert wrong.status_code == 401
+        assert "svc_test_wrong" not in wrong.text
+
+
+def test_the_session_cookie_is_kept_from_scripts_and_other_sites(service: Service) -> None:
+    [member] = service.people(["member"])
+    answer = httpx2.post(f"{service.base_url}/console/sign-in", data={"key": member.key}, trust_env=False)
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert member.key.lower() not in cookie
+
+
+def test_revoking_the_key_ends_the_session(service: Service) -> None:
+    member, admin = service.people(["member"], ["admin"])
+    with _browser(service) as browser:
+        _sign_in(browser, member)
+        keys = service.call(admin, "GET", "/v1/keys").json()["items"]
+        [key_id] = [key["id"] for key in keys if key["member_id"] == member.member_id]
+        service.call(admin, "DELETE", f"/v1/keys/{key_id}")
+        assert browser.get("/console").url.path == "/console/sign-in"

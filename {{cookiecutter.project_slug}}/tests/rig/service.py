@@ -1,0 +1,153 @@
+"""The service as its users meet it: a process with a port."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import httpx2
+
+from app.bootstrap import open_runtime
+from app.runtime import Runtime
+from app.settings import load_settings
+from tests.rig import people
+from tests.rig.people import Person
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 60
+Found = TypeVar("Found")
+
+
+@dataclass
+class Service:
+    database_url: str
+    log: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    port: int = 0
+    operations_port: int = 0
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.port, self.operations_port = self.port or free_port(), self.operations_port or free_port()
+        settings = {
+            "ENVIRONMENT": "test",
+            "DATABASE_URL": self.database_url,
+            "PORT": str(self.port),
+            "OPERATIONS_PORT": str(self.operations_port),
+            **self.environment,
+        }
+        command = [sys.executable, "-m", "app", "serve"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings}, stderr=log)
+        wait_for(self._ready, START_SECONDS)
+
+    def _ready(self) -> bool:
+        if self.process is None or self.process.poll() is not None:
+            raise RuntimeError("the service ended: " + self.log.read_text()[-2000:])
+        try:
+            return httpx2.get(f"{self.base_url}/readyz", trust_env=False).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def kill(self) -> None:
+        """End it as a crash would: no handler runs."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        return self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> int:
+        if self.process is None:
+            return 0
+        self.process.send_signal(how)
+        code = self.process.wait(30)
+        self.process = None
+        return code
+
+    def people(self, *roles: Sequence[str]) -> list[Person]:
+        """One tenant with a member for each list of roles."""
+
+        async def make(runtime: Runtime) -> list[Person]:
+            tenant_id = await people.tenant(runtime)
+            return [await people.person(runtime, tenant_id, each) for each in roles]
+
+        made: list[Person] = self.inside(make)
+        return made
+
+    def inside(self, work: Callable[[Runtime], Any]) -> Any:
+        """Do something on the service's database with a runtime of our own."""
+
+        async def run() -> Any:
+            async with open_runtime(load_settings(database_url=self.database_url, environment="test")) as runtime:
+                return await work(runtime)
+
+        return asyncio.run(run())
+
+    def call(self, who: Person | None, method: str, path: str, **options: Any) -> httpx2.Response:
+        headers = dict(options.pop("headers", {}))
+        if who is not None:
+            headers["Authorization"] = f"Bearer {who.key}"
+        return httpx2.request(method, self.base_url + path, headers=headers, trust_env=False, timeout=40, **options)
+
+    def start_run(self, who: Person, task: str, *, documents: Sequence[tuple[str, str]] = (), key: str = "") -> Any:
+        body = {
+            "feature": "assistant",
+            "task": task,
+            "documents": [{"name": name, "text": text} for name, text in documents],
+        }
+        headers = {"Idempotency-Key": key or uuid4().hex}
+        return self.call(who, "POST", "/v1/runs", json=body, headers=headers)
+
+    def run_until(self, who: Person, run_id: str, *states: str) -> Any:
+        def reached() -> Any:
+            run = self.call(who, "GET", f"/v1/runs/{run_id}").json()
+            return run if run["state"] in states else None
+
+        return wait_for(reached)
+
+    def pending(self, who: Person, run_id: str) -> list[Any]:
+        items = self.call(who, "GET", "/v1/approvals?state=pending").json()["items"]
+        return [item for item in items if item["run_id"] == run_id]
+
+    def decide(self, who: Person, approval: Any, decision: str = "approve", **changes: str) -> httpx2.Response:
+        body = {"decision": decision, "digest": approval["digest"], "reason": "test decision", **changes}
+        return self.call(who, "POST", f"/v1/approvals/{approval['id']}/decision", json=body)
+
+
+@contextmanager
+def running(database_url: str, folder: Path, **environment: str) -> Iterator[Service]:
+    service = Service(database_url, folder / f"service-{uuid4().hex[:8]}.log", environment)
+    service.start()
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_for(ready: Callable[[], Found | None], seconds: float = 20) -> Found:
+    """Poll until the answer is true; fails loudly after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := ready():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not reached within {seconds} s: {ready}")

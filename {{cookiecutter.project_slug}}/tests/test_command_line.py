@@ -1,0 +1,105 @@
+"""Commands say one clear thing when something is wrong, and undoable things can be tried dry."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.settings import ROOT
+from tests.rig.databases import NewDatabase
+
+
+def _app(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    base = {key: value for key, value in os.environ.items() if key.upper() not in {"PORT", "DATABASE_URL"}}
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        cwd=ROOT,
+        env={**base, "ENVIRONMENT": "test", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def _says(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr + result.stdout
+    shown = " ".join((result.stderr + result.stdout).split())
+    for word in words:
+        assert word in shown
+
+
+def test_a_database_that_was_not_migrated_is_named(tmp_path: Path) -> None:
+    _says(_app("serve", DATABASE_URL=f"sqlite:///{tmp_path / 'new.db'}"), "app migrate")
+
+
+def test_a_taken_port_is_named(new_sqlite: NewDatabase) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        _says(_app("serve", DATABASE_URL=new_sqlite(), PORT=port), "PORT", port, "taken")
+
+
+def test_a_database_that_does_not_answer_is_named() -> None:
+    _says(_app("doctor", DATABASE_URL="postgresql://app@127.0.0.1:1/app"), "DATABASE_URL", "does not answer")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()  # a folder cannot be made below a file, whoever we are
+    _says(_app("migrate", DATABASE_URL=f"sqlite:///{blocked}/app.db"), "DATABASE_URL", "cannot write")
+
+
+def test_bad_settings_are_named_all_at_once() -> None:
+    result = _app("doctor", ENVIRONMENT="production", DATABASE_URL="sqlite:///x.db")
+    _says(result, "SESSION_SECRET", "DATABASE_URL", "MODEL_PROVIDER", "PUBLIC_URL")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("members", "add", "mia", "--tenant", "acme"), ("--role",)),
+        (("members", "add", "mia", "--tenant", "nobody", "--role", "member"), ("no tenant named nobody",)),
+        (("keys", "issue", "--tenant", "acme", "--member", "nobody"), ("no member named nobody",)),
+        (("keys", "revoke", "nothing"), ("No key has the prefix",)),
+        (("budget", "set", "acme", "lots"), ("US dollars",)),
+        (("switch", "on", "everything", "--reason", "drill"), ("Unknown switch",)),
+        (("evals", "run", "--feature", "nope"), ("assistant",)),
+        (("fly",), ("fly",)),
+    ],
+)
+def test_a_wrong_argument_gets_one_message(acme: str, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    _says(_app(*arguments, DATABASE_URL=acme), *words)
+
+
+@pytest.fixture(scope="module")
+def acme(new_sqlite: NewDatabase) -> str:
+    url = new_sqlite()
+    assert _app("tenants", "add", "acme", DATABASE_URL=url).returncode == 0
+    return url
+
+
+def test_an_unknown_role_is_refused_with_the_known_ones(acme: str) -> None:
+    result = _app("members", "add", "mia", "--tenant", "acme", "--role", "king", DATABASE_URL=acme)
+    _says(result, "Unknown role king", "approver", "viewer")
+
+
+def test_a_dry_run_changes_nothing(acme: str) -> None:
+    before = _app("tenants", "list", "--json", DATABASE_URL=acme).stdout
+    assert _app("tenants", "add", "other", "--dry-run", DATABASE_URL=acme).returncode == 0
+    assert _app("tenants", "list", "--json", DATABASE_URL=acme).stdout == before
+    assert [row["name"] for row in json.loads(before)] == ["acme"]
+
+
+def test_an_operator_can_stop_and_verify(acme: str) -> None:
+    assert _app("switch", "on", "runs", "--reason", "drill", DATABASE_URL=acme).returncode == 0
+    switches = json.loads(_app("switch", "list", "--json", DATABASE_URL=acme).stdout)
+    assert [switch["name"] for switch in switches] == ["runs"]
+    assert _app("switch", "off", "runs", "--reason", "over", DATABASE_URL=acme).returncode == 0
+    verified = _app("audit", "verify", "--json", DATABASE_URL=acme)
+    assert verified.returncode == 0
+    assert {row["verdict"] for row in json.loads(verified.stdout)} == {"intact"}

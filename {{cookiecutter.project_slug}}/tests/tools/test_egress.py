@@ -1,0 +1,123 @@
+"""The only way out: exact origins, checked addresses, no redirects; counted at a real receiver."""
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from app.tools.egress import Egress, EgressRefused
+
+pytestmark = pytest.mark.anyio
+DEADLINE = timedelta(seconds=3)
+
+
+@dataclass
+class Sink:
+    port: int
+    hits: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            seen.hits.append((self.path, dict(self.headers), json.loads(body)))
+            if self.path == "/redirect":
+                self.send_response(302)
+                self.send_header("Location", "/secret")
+            else:
+                self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"x" * (300_000 if self.path == "/big" else 2))
+
+        do_GET = do_POST  # noqa: N815 - the server looks for this name
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    seen = Sink(server.server_port)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield seen
+    server.shutdown()
+    server.server_close()
+
+
+async def _post(egress: Egress, url: str) -> Any:
+    return await egress.post_json(url, {"text": "hello"}, deadline=DEADLINE, idempotency_key="key-1")
+
+
+def _open(sink: Sink) -> Egress:
+    return Egress([f"http://127.0.0.1:{sink.port}"], private_addresses=True)
+
+
+async def test_a_listed_origin_is_reached_with_its_key(sink: Sink) -> None:
+    reply = await _post(_open(sink), f"http://127.0.0.1:{sink.port}/hook?x=1")
+    assert reply.status == 200
+    [(path, headers, body)] = sink.hits
+    assert (path, headers["Idempotency-Key"], body) == ("/hook?x=1", "key-1", {"text": "hello"})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:{port}/",
+        "https://127.0.0.1:{port}/",
+        "http://127.0.0.1:1/",
+        "http://127.0.0.1/",
+        "http://2130706433:{port}/",
+        "http://0x7f000001:{port}/",
+        "http://0177.0.0.1:{port}/",
+        "http://127.1:{port}/",
+        "http://[::ffff:127.0.0.1]:{port}/",
+        "http://127.0.0.1:{port}@attacker.example/",
+        "http://attacker.example#@127.0.0.1:{port}/",
+        "http://user:word@127.0.0.1:{port}/",
+        "http://@127.0.0.1:{port}/",
+        "http://127.0.0.1.attacker.example:{port}/",
+        "http://\uff11\uff12\uff17.0.0.1:{port}/",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1:{port}/",
+        "//127.0.0.1:{port}/",
+        "http://169.254.169.254/latest/meta-data/",
+        "not a url",
+        "",
+        "http://[::1",
+        "http://127.0.0.1:99999/",
+    ],
+)
+async def test_every_other_spelling_is_refused_before_a_byte_leaves(sink: Sink, url: str) -> None:
+    with pytest.raises(EgressRefused):
+        await _post(_open(sink), url.format(port=sink.port))
+    assert sink.hits == []
+
+
+async def test_a_redirect_is_not_followed(sink: Sink) -> None:
+    reply = await _post(_open(sink), f"http://127.0.0.1:{sink.port}/redirect")
+    assert reply.status == 302
+    assert [path for path, _, _ in sink.hits] == ["/redirect"]
+
+
+async def test_a_listed_name_with_a_private_address_is_refused_in_production(sink: Sink) -> None:
+    for host in ("127.0.0.1", "localhost"):
+        strict = Egress([f"http://{host}:{sink.port}"], private_addresses=False)
+        with pytest.raises(EgressRefused, match="not public"):
+            await _post(strict, f"http://{host}:{sink.port}/")
+    assert sink.hits == []
+
+
+async def test_a_huge_answer_is_cut_off(sink: Sink) -> None:
+    with pytest.raises(EgressRefused, match="too large"):
+        await _post(_open(sink), f"http://127.0.0.1:{sink.port}/big")
+
+
+async def test_a_proxy_from_the_environment_is_ignored(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert (await _post(_open(sink), f"http://127.0.0.1:{sink.port}/")).status == 200
