@@ -68,7 +68,7 @@ def test_bad_settings_are_named_all_at_once() -> None:
         (("keys", "revoke", "nothing"), ("No key has the prefix",)),
         (("budget", "set", "acme", "lots"), ("US dollars",)),
         (("switch", "on", "everything", "--reason", "drill"), ("Unknown switch",)),
-        (("evals", "run", "--feature", "nope"), ("assistant",)),
+        (("evals", "run", "--feature", "nope"), ("No evaluation set for nope",)),
         (("fly",), ("fly",)),
     ],
 )

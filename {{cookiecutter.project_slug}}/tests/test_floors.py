@@ -11,7 +11,7 @@ from app.settings import ROOT
 
 PLANTED = [
     ("app/db/base.py", "from app.identity import principal", "Floors"),
-    ("app/features/assistant/tools.py", "from app.bootstrap import open_runtime", "Only entrypoints"),
+    ("app/features/__init__.py", "from app.bootstrap import open_runtime", "Only entrypoints"),
     ("app/runs/prompt.py", "import fastapi", "web framework"),
     ("app/runs/prompt.py", "import openai", "Provider SDKs"),
 ]

@@ -1,0 +1,125 @@
+"""A generated service as its first user meets it: installed, checked, tested and played, from the README alone."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cookiecutter.main import cookiecutter
+
+from tests.conftest import NASTY, TEMPLATE
+
+pytestmark = pytest.mark.service
+KEPT = (
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "UV_CACHE_DIR",
+    "PIP_CERT",
+    "PIP_INDEX_URL",
+    "UV_DEFAULT_INDEX",
+    "CI",
+)
+# uv of the template's own tools: a user's machine has one or gets one by `make setup`.
+PATH = os.pathsep.join([str(TEMPLATE / ".uv" / "bin"), os.environ["PATH"]])
+ENVIRONMENT = {name: os.environ[name] for name in KEPT if name in os.environ} | {"PATH": PATH}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = str(tmp_path_factory.mktemp("service"))
+    return Path(cookiecutter(str(TEMPLATE), no_input=True, output_dir=output, extra_context=NASTY))
+
+
+def _make(project: Path, *targets: str, seconds: int = 900, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", *targets],
+        cwd=project,
+        env={**ENVIRONMENT, "PYTHON": sys.executable, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+def _succeeds(project: Path, *targets: str, **environment: str) -> str:
+    done = _make(project, *targets, **environment)
+    assert done.returncode == 0, f"make {' '.join(targets)}:\n{done.stdout[-6000:]}"
+    return done.stdout
+
+
+def test_1_setup_installs_and_commits_the_pristine_output(project: Path) -> None:
+    assert "Next: make demo" in _succeeds(project, "setup")
+    first = subprocess.run(["git", "log", "--format=%s"], cwd=project, capture_output=True, text=True, check=True)
+    assert first.stdout.splitlines() == ["chore: generate the service from its template"]
+    assert "SESSION_SECRET=set-by-make-setup" not in (project / ".env").read_text()
+    assert "Next: make demo" in _succeeds(project, "setup"), "setup can be repeated"
+    changed = subprocess.run(["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True, check=True)
+    assert changed.stdout == ""
+
+
+def test_2_check_passes(project: Path) -> None:
+    shown = _succeeds(project, "check")
+    assert "lint: ok" in shown
+    assert "Success: no issues found" in shown
+    assert "20 cases" in shown
+
+
+def test_3_the_demo_tells_the_whole_story(project: Path) -> None:
+    shown = _succeeds(project, "demo", ONCE="1")
+    for words in ("parked", "another person must decide", "tickets now: 1", "402 budget.exceeded", "intact: True"):
+        assert words in shown
+    assert shown.count("✔") == 13
+
+
+def test_4_the_service_s_own_tests_pass(project: Path) -> None:
+    shown = _succeeds(project, "test")
+    print(shown.splitlines()[-1])
+    assert " passed" in shown
+    assert " failed" not in shown
+    assert " skipped" not in shown
+
+
+def test_5_without_the_example_everything_else_still_passes(project: Path, tmp_path: Path) -> None:
+    """The recipe of docs/template.md, followed to the letter."""
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy, symlinks=True, ignore=shutil.ignore_patterns(".venv", ".uv", "data"))
+    for path in ("app/features/assistant", "tests/features/assistant"):
+        shutil.rmtree(copy / path)
+    (copy / "scripts" / "demo.py").unlink()
+    (copy / "app" / "features" / "__init__.py").write_text(
+        '"""The product\'s capabilities, one folder each."""\n\n'
+        "from app.manifest import Feature\n\nFEATURES: tuple[Feature, ...] = ()\n"
+    )
+    _succeeds(copy, "setup", "lint", "types")
+    _succeeds(copy, "migration", "M=drop tickets")
+    _succeeds(copy, "lint", "types")
+    shown = _succeeds(copy, "test")
+    assert " failed" not in shown
+
+
+@pytest.mark.parametrize("target", ["setup", "demo"])
+def test_6_without_a_package_index_one_message_says_so(tmp_path: Path, target: str) -> None:
+    answers = {"project_name": "Desk"}
+    fresh = Path(cookiecutter(str(TEMPLATE), no_input=True, output_dir=str(tmp_path), extra_context=answers))
+    nowhere = "http://127.0.0.1:9/simple"
+    cache = str(tmp_path / "cache")
+    done = _make(
+        fresh, target, UV_DEFAULT_INDEX=nowhere, PIP_INDEX_URL=nowhere, UV_CACHE_DIR=cache, PIP_CACHE_DIR=cache
+    )
+    assert done.returncode != 0
+    assert "Is the package index reachable from here?" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_7_an_old_or_missing_python_is_named(tmp_path: Path) -> None:
+    answers = {"project_name": "Desk"}
+    fresh = Path(cookiecutter(str(TEMPLATE), no_input=True, output_dir=str(tmp_path), extra_context=answers))
+    done = _make(fresh, "setup", PYTHON="python9.99")
+    assert done.returncode != 0
+    assert "no python9.99 found; install Python 3.11 or newer" in done.stdout
