@@ -34,7 +34,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(cookiecutter(str(TEMPLATE), no_input=True, output_dir=output, extra_context=NASTY))
 
 
-def _make(project: Path, *targets: str, seconds: int = 900, **environment: str) -> subprocess.CompletedProcess[str]:
+def _make(project: Path, *targets: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["make", *targets],
         cwd=project,
@@ -42,7 +42,7 @@ def _make(project: Path, *targets: str, seconds: int = 900, **environment: str) 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=seconds,
+        timeout=900,
         check=False,
     )
 

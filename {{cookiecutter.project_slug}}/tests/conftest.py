@@ -1,5 +1,6 @@
 """Fixtures: a database of each kind, the parts built on it, the service running on it."""
 
+import os
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -15,6 +16,12 @@ from tests.rig.provider import Provider, provider
 from tests.rig.service import Service, running
 
 DATABASES = ("sqlite", "postgresql")
+
+
+def pytest_configure() -> None:
+    """A developer's own settings must not reach the tests: neither from the environment nor from .env."""
+    for name in Settings.model_fields:
+        os.environ.pop(name.upper(), None)
 
 
 @pytest.fixture(scope="session")
@@ -87,5 +94,5 @@ def with_provider(new_sqlite: NewDatabase) -> OpenWithProvider:
 
 @pytest.fixture(autouse=True)
 def _scratch_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings read .env from the working directory; tests must not see a developer's."""
+    """Settings read .env from the working directory, so tests work somewhere else."""
     monkeypatch.chdir(tmp_path)

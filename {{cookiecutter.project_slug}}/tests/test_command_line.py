@@ -9,16 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import ROOT
 from tests.rig.databases import NewDatabase
 
 
 def _app(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    base = {key: value for key, value in os.environ.items() if key.upper() not in {"PORT", "DATABASE_URL"}}
     return subprocess.run(
         [sys.executable, "-m", "app", *arguments],
-        cwd=ROOT,
-        env={**base, "ENVIRONMENT": "test", **environment},
+        env={**os.environ, "ENVIRONMENT": "test", **environment},
         capture_output=True,
         text=True,
         timeout=60,

@@ -22,7 +22,6 @@ from app.settings import load_settings
 from tests.rig import people
 from tests.rig.people import Person
 
-ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
 Found = TypeVar("Found")
 
@@ -51,7 +50,7 @@ class Service:
         }
         command = [sys.executable, "-m", "app", "serve"]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings}, stderr=log)
+            self.process = subprocess.Popen(command, cwd=self.log.parent, env={**os.environ, **settings}, stderr=log)
         wait_for(self._ready, START_SECONDS)
 
     def _ready(self) -> bool:
