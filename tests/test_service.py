@@ -4,7 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from cookiecutter.main import cookiecutter
@@ -29,9 +32,18 @@ ENVIRONMENT = {name: os.environ[name] for name in KEPT if name in os.environ} | 
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = str(tmp_path_factory.mktemp("service"))
-    return Path(cookiecutter(str(TEMPLATE), no_input=True, output_dir=output, extra_context=NASTY))
+def workshop() -> Iterator[Path]:
+    """A folder outside pytest's own: the service's tests run pytest too, which closes its folder to other users,
+
+    and PostgreSQL, which refuses to run as root, then runs as another user and must reach its programs."""
+    with tempfile.TemporaryDirectory(prefix="workshop-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def project(workshop: Path) -> Path:
+    return Path(cookiecutter(str(TEMPLATE), no_input=True, output_dir=str(workshop), extra_context=NASTY))
 
 
 def _make(project: Path, *targets: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -51,6 +63,13 @@ def _succeeds(project: Path, *targets: str, **environment: str) -> str:
     done = _make(project, *targets, **environment)
     assert done.returncode == 0, f"make {' '.join(targets)}:\n{done.stdout[-6000:]}"
     return done.stdout
+
+
+def _copy(project: Path, folder: Path) -> Path:
+    """The project as another clone of it, without what can be made again."""
+    target = folder / uuid4().hex
+    shutil.copytree(project, target, symlinks=True, ignore=shutil.ignore_patterns(".venv", ".uv", "data"))
+    return target
 
 
 def test_1_setup_installs_and_commits_the_pristine_output(project: Path) -> None:
@@ -85,10 +104,9 @@ def test_4_the_service_s_own_tests_pass(project: Path) -> None:
     assert " skipped" not in shown
 
 
-def test_5_without_the_example_everything_else_still_passes(project: Path, tmp_path: Path) -> None:
+def test_5_without_the_example_everything_else_still_passes(project: Path, workshop: Path) -> None:
     """The recipe of docs/template.md, followed to the letter."""
-    copy = tmp_path / "copy"
-    shutil.copytree(project, copy, symlinks=True, ignore=shutil.ignore_patterns(".venv", ".uv", "data"))
+    copy = _copy(project, workshop)
     for path in ("app/features/assistant", "tests/features/assistant"):
         shutil.rmtree(copy / path)
     (copy / "scripts" / "demo.py").unlink()
@@ -101,6 +119,34 @@ def test_5_without_the_example_everything_else_still_passes(project: Path, tmp_p
     _succeeds(copy, "lint", "types")
     shown = _succeeds(copy, "test")
     assert " failed" not in shown
+
+
+def test_5b_a_second_feature_touches_only_what_belongs_to_the_user(project: Path, workshop: Path) -> None:
+    """The README's five steps; the feature is in tests/second_feature."""
+    copy = _copy(project, workshop)
+    parts = TEMPLATE / "tests" / "second_feature"
+    shutil.copytree(parts / "library", copy / "app" / "features" / "library")
+    shutil.copytree(parts / "checks", copy / "tests" / "features" / "library")
+    features = copy / "app" / "features" / "__init__.py"
+    features.write_text(
+        features.read_text()
+        .replace("from app.manifest", "from app.features.library import FEATURE as LIBRARY\nfrom app.manifest")
+        .replace("(ASSISTANT,)", "(ASSISTANT, LIBRARY)")
+    )
+    roles = copy / "config" / "roles.toml"
+    roles.write_text(
+        roles.read_text().replace('member = ["runs:read",', 'member = ["loans:read", "loans:write", "runs:read",')
+    )
+    _succeeds(copy, "setup", "migration", "M=add loans")
+    shown = _succeeds(
+        copy, "check", "test", "ARGS=tests/features/library tests/db/test_migrations.py tests/api/test_routes.py"
+    )
+    assert " failed" not in shown
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=copy, capture_output=True, text=True, check=True)
+    changed = {line[3:] for line in status.stdout.splitlines()}
+    users = ("app/features/", "tests/features/", "config/", "migrations/app/", "uv.lock")
+    assert changed
+    assert {path for path in changed if not path.startswith(users)} == set()
 
 
 @pytest.mark.parametrize("target", ["setup", "demo"])

@@ -165,7 +165,9 @@ def verify_audit(as_json: Json = False) -> None:
     ]
     show(rows, as_json=as_json, empty="No chains.")
     if not all(report.intact for report in reports):
-        err.print("The audit trail has been changed. See docs/runbooks/RB-15-audit-store.md.", style="red")
+        err.print(
+            "The audit trail does not verify: preserve the database and its backups before anything else.", style="red"
+        )
         raise typer.Exit(1)
 
 

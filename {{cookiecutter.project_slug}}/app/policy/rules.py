@@ -42,7 +42,7 @@ DEFAULT_RULES = (
         id="side-effects",
         decision="ask",
         effects=(Effect.WRITE, Effect.DELETE, Effect.EXTERNAL_POST),
-        reason="a person approves what changes the world",
+        reason="what changes something needs a person's approval",
     ),
 )
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import trail
@@ -79,6 +79,13 @@ class RunStore:
             run.state, run.updated_at, run.ended_at = state, utc_now(), utc_now()
             for name, value in values.items():
                 setattr(run, name, value)
+            # A run that ends with a question open will never ask again: nobody should be left to answer it.
+            await session.execute(
+                update(Approval)
+                .where(Approval.run_id == run_id, Approval.state == "pending")
+                .values(state="expired")
+                .execution_options(synchronize_session=False)
+            )
             await session.flush()
             subject, code = f"run:{run_id}", run.error_code
             await trail.append(session, run.tenant_id, run.member_id, f"run.{state}", subject, code=code)

@@ -41,6 +41,15 @@ class Call:
     def payload(self) -> dict[str, Any]:
         return self.arguments.model_dump(mode="json")
 
+    @property
+    def is_canonical(self) -> bool:
+        """Whether canonical JSON can hold the arguments: integers beyond 2**53 have no exact form there."""
+        try:
+            rfc8785.dumps(self.payload)
+        except rfc8785.CanonicalizationError:
+            return False
+        return True
+
     def digest(self, policy_version: str) -> str:
         """SHA-256 over everything an approval is bound to, in canonical JSON (RFC 8785)."""
         return hashlib.sha256(
@@ -72,6 +81,8 @@ class CallBook:
             record = await _record(session, call)
             if record is None or record.state == "waiting":
                 return None
+            if record.digest != call.digest(self.policy_version):
+                return Refused("This call's id stands for another call of the run.")
             if record.state == "started" and call.spec.idempotent:
                 return None
             if record.state == "started":

@@ -71,6 +71,8 @@ class Guard:
         book = CallBook(self.db, self.policy.version, self.approval_ttl)
         principal = await self._authority_now(caller)
         call = Call(caller.run_id, call_id, spec, parsed, principal)
+        if not call.is_canonical:
+            return Invalid(("a number is outside the range that JSON can carry exactly",))
         if (earlier := await book.earlier(call)) is not None:
             return earlier
         return await self._decide(book, call, caller, approved=approved)
@@ -106,6 +108,11 @@ class Guard:
             return await book.finish(
                 call, "unknown", Refused("The tool did not answer in time; its outcome is unknown.")
             )
+        except anyio.get_cancelled_exc_class():
+            # The run's time is up. Whether the effect happened is not known, and must be on record.
+            with anyio.CancelScope(shield=True):
+                await book.finish(call, "unknown", Refused("The run ended while the tool was working."))
+            raise
         except Exception:
             log.exception("tool.crashed", tool=call.spec.name, run_id=call.run_id)
             return await book.finish(call, "failed", Refused("The tool failed."))

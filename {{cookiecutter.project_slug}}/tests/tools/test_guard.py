@@ -78,8 +78,32 @@ async def talk_a_lot(context: ToolContext) -> str:
     return "x" * 10_000
 
 
+@tool(effect=Effect.READ, permission="things:read")
+async def count_things(context: ToolContext, number: int) -> int:
+    """Count."""
+    return number
+
+
+@tool(effect=Effect.READ, permission="things:read")
+async def hang(context: ToolContext) -> str:
+    """Hang."""
+    await anyio.sleep(60)
+    return "late"
+
+
 TOOLS: dict[str, ToolSpec] = {
-    spec.name: spec for spec in (read_thing, write_thing, write_again, break_down, fail_politely, take_long, talk_a_lot)
+    spec.name: spec
+    for spec in (
+        read_thing,
+        write_thing,
+        write_again,
+        break_down,
+        fail_politely,
+        take_long,
+        talk_a_lot,
+        count_things,
+        hang,
+    )
 }
 EVERYTHING = frozenset({"things:read", "things:write"})
 
@@ -140,6 +164,24 @@ async def test_the_same_call_again_gets_the_recorded_answer_and_no_second_effect
     await stage.perform("read_thing", name="a")
     assert await stage.perform("read_thing", name="a") == Performed("a")
     assert EFFECTS == ["read a"]
+
+
+async def test_a_call_id_used_for_another_call_gets_neither_its_answer_nor_an_effect(stage: Stage) -> None:
+    await stage.perform("read_thing", name="a")
+    assert isinstance(await stage.perform("read_thing", name="b"), Refused)
+    assert isinstance(await stage.perform("write_thing", name="a", approved=True), Refused)
+    assert EFFECTS == ["read a"]
+
+
+async def test_a_number_without_an_exact_form_is_refused(stage: Stage) -> None:
+    assert isinstance(await stage.perform("count_things", number=2**60), Invalid)
+    assert await stage.perform("count_things", "c2", number=7) == Performed(7)
+
+
+async def test_a_run_that_ends_during_a_tool_leaves_its_outcome_as_unknown(stage: Stage) -> None:
+    with anyio.move_on_after(0.3):
+        await stage.perform("hang")
+    assert (await stage.record()).state == "unknown"
 
 
 async def test_an_unknown_tool_is_refused(stage: Stage) -> None:

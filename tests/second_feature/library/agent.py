@@ -1,0 +1,14 @@
+"""The library's agent."""
+
+from pathlib import Path
+
+from app.features.library.schemas import LibraryAnswer
+from app.features.library.tools import create_loan, list_loans
+from app.runs.agents import AgentSpec
+
+AGENT = AgentSpec(
+    name="library",
+    instructions=(Path(__file__).parent / "prompt.md").read_text(encoding="utf-8"),
+    output_type=LibraryAnswer,
+    tools=(list_loans, create_loan),
+)
