@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from cookiecutter.main import cookiecutter
@@ -22,7 +23,19 @@ def main() -> int:
         if status := subprocess.call(["make", "--no-print-directory", "setup"], cwd=project, env=environment):
             return status
         print("3/3 playing the story", flush=True)
-        return subprocess.call(["make", "--no-print-directory", "demo"], cwd=project, env=environment)
+        return _played(project, environment)
+
+
+def _played(project: str, environment: dict[str, str]) -> int:
+    """Run the service's own demo. Ctrl-C reaches it too; the folder is removed only when it has ended."""
+    demo = subprocess.Popen(["make", "--no-print-directory", "demo"], cwd=project, env=environment)
+    while True:
+        try:
+            return demo.wait()
+        except KeyboardInterrupt:
+            with suppress(KeyboardInterrupt):
+                demo.wait(30)
+                return 0
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from app.switches.board import Board
 from app.tools.egress import Egress
 from app.tools.gate import ToolGate
 from app.tools.guard import CallerOfRun, Guard
+from app.tools.spec import ToolSpec
 
 Capabilities = Sequence[AbstractCapability[CallerOfRun]]
 
@@ -66,7 +67,7 @@ async def _build(
         board=board,
         policy=policy,
         egress=Egress(settings.egress_allow, private_addresses=settings.environment in {"development", "test"}),
-        tools={tool.name: tool for feature in FEATURES for tool in feature.tools},
+        tools=_tools(),
         approval_ttl=settings.approval_ttl,
     )
     make = AgentFactory(settings, ledger, board, [ToolGate(guard, step), *capabilities])
@@ -88,8 +89,17 @@ async def _build(
         intake=Intake(db, ledger, board, agents, queue),
         approvals=approvals,
         segments=Segments(store, agents, limits),
-        housekeeping=Housekeeping(approvals, ledger),
+        housekeeping=Housekeeping(approvals, ledger, store, queue),
     )
+
+
+def _tools() -> dict[str, ToolSpec]:
+    tools: dict[str, ToolSpec] = {}
+    for feature in FEATURES:
+        for tool in feature.tools:
+            if tools.setdefault(tool.name, tool) is not tool:
+                raise ValueError(f"two features declare a tool named {tool.name}; rename one")
+    return tools
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ value, and names every offending key at once. Start-up, `app doctor` and CI shar
 Gate: deployment.
 """
 
+import os
 import tomllib
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,7 +24,8 @@ class SettingsInvalid(Exception):
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", secrets_dir=None)
+    # Of the service's own folder, so that `app` does the same wherever it is called. ENV_FILE names another.
+    model_config = SettingsConfigDict(env_file=os.environ.get("ENV_FILE", str(ROOT / ".env")), extra="ignore")
 
     environment: Literal["development", "test", "staging", "production"] = "development"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -54,6 +56,12 @@ class Settings(BaseSettings):
     egress_allow: tuple[str, ...] = ()
     sentry_dsn: str | None = None
     otel_exporter_otlp_endpoint: str | None = None
+
+    @field_validator("database_url")
+    @classmethod
+    def _below_the_service(cls, url: str) -> str:
+        path = url.removeprefix("sqlite:///")
+        return url if path == url or Path(path).is_absolute() else f"sqlite:///{ROOT / path}"
 
     @property
     def is_sqlite(self) -> bool:

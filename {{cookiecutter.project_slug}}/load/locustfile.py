@@ -1,7 +1,9 @@
 """Load on a service started here: people read, start runs and wait for them. Loopback only.
 
-make demo                       (in one terminal; copy a member's key)
+make run                        (in one terminal; issue a member's key with `app keys issue`)
 API_KEY=svc_… make load         (in another)
+
+For a service on another port, such as the demo's: LOCUST_HOST=http://127.0.0.1:PORT API_KEY=… make load
 """
 
 import os
@@ -40,10 +42,10 @@ class Member(HttpUser):
         self.client.trust_env = False
 
     @task(3)
-    def read(self) -> None:
+    def list_runs(self) -> None:
         self.client.get("/v1/runs?limit=20", name="list runs")
 
     @task(1)
-    def start(self) -> None:
+    def start_run(self) -> None:
         body = {"feature": "assistant", "task": "Find tickets about printers."}
         self.client.post("/v1/runs", json=body, headers={"Idempotency-Key": uuid4().hex}, name="start run")

@@ -152,7 +152,7 @@ def _refusals(story: Story) -> None:
     broke = story.start_run("fay", "demo-3")
     calls = story.call("fay", "GET", "/v1/usage").json()["model_calls"]
     text = "fay's tenant has no budget: refused before any model call"
-    story.tell(text, f"{_problem(broke)}; model calls: {calls}", holds=broke.status_code == 402 and calls == 0)
+    story.tell(text, f"{_problem(broke)} Model calls: {calls}", holds=broke.status_code == 402 and calls == 0)
     seen = {
         "runs": story.call("cleo", "GET", "/v1/runs").json()["items"],
         "tickets": story.call("cleo", "GET", "/v1/assistant/tickets").json()["items"],
@@ -247,13 +247,14 @@ def _tell_how_to_go_on(settings: Settings, keys: dict[str, str]) -> None:
     for name, (tenant, roles) in PEOPLE.items():
         table.add_row(name, tenant, ", ".join(roles), keys[name])
     Console(highlight=False, width=140).print(table)
-    console.print(f"\nConsole: [bold]{base}/console[/]   sign in with ann's key to decide, with mia's to watch\n\nTry:")
+    console.print(f"\nConsole: [bold]{base}/console[/]   sign in with ann's key to decide, with mia's to watch")
+    console.print("\nTry (the second starts a run; a moment later the third shows its question):")
     task = '{"feature": "assistant", "task": "Create a ticket: the printer on floor 2 is jammed."}'
     body = f"-H 'Content-Type: application/json' -d '{task}'"
     lines = (
-        f"curl -s {base}/v1/runs -H 'Authorization: Bearer {keys['mia']}'",
-        f"curl -s {base}/v1/runs -H 'Authorization: Bearer {keys['mia']}' -H 'Idempotency-Key: my-1' {body}",
-        f"curl -s '{base}/v1/approvals?state=pending' -H 'Authorization: Bearer {keys['ann']}'",
+        f"curl -sw '\\n' {base}/v1/runs -H 'Authorization: Bearer {keys['mia']}'",
+        f"curl -sw '\\n' {base}/v1/runs -H 'Authorization: Bearer {keys['mia']}' -H 'Idempotency-Key: my-1' {body}",
+        f"curl -sw '\\n' '{base}/v1/approvals?state=pending' -H 'Authorization: Bearer {keys['ann']}'",
     )
     for line in lines:
         print(f"  {line}")

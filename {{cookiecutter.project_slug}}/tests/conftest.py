@@ -3,7 +3,6 @@
 import os
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -22,6 +21,8 @@ def pytest_configure() -> None:
     """A developer's own settings must not reach the tests: neither from the environment nor from .env."""
     for name in Settings.model_fields:
         os.environ.pop(name.upper(), None)
+    os.environ["ENV_FILE"] = ""
+    Settings.model_config["env_file"] = None
 
 
 @pytest.fixture(scope="session")
@@ -90,9 +91,3 @@ def with_provider(new_sqlite: NewDatabase) -> OpenWithProvider:
         return open_runtime(settings, durable=False)
 
     return opened
-
-
-@pytest.fixture(autouse=True)
-def _scratch_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings read .env from the working directory, so tests work somewhere else."""
-    monkeypatch.chdir(tmp_path)

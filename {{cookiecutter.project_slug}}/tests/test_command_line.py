@@ -3,12 +3,14 @@
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from app.settings import ROOT, load_settings
 from tests.rig.databases import NewDatabase
 
 
@@ -49,6 +51,19 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.touch()  # a folder cannot be made below a file, whoever we are
     _says(_app("migrate", DATABASE_URL=f"sqlite:///{blocked}/app.db"), "DATABASE_URL", "cannot write")
+
+
+def test_a_database_of_newer_code_is_named(new_sqlite: NewDatabase) -> None:
+    url = new_sqlite()
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffff'")
+    for command in ("doctor", "migrate", "serve"):
+        _says(_app(command, DATABASE_URL=url), "newer code")
+
+
+def test_commands_do_the_same_from_any_folder(tmp_path: Path) -> None:
+    _says(_app("tenants", "list", "--no-such-option", DATABASE_URL="sqlite:///data/x.db"), "no-such-option")
+    assert load_settings(database_url="sqlite:///data/x.db").database_url == f"sqlite:///{ROOT / 'data' / 'x.db'}"
 
 
 def test_bad_settings_are_named_all_at_once() -> None:

@@ -14,7 +14,9 @@ from app.audit import trail
 from app.errors import Forbidden, Unauthenticated
 from app.identity.principal import Principal
 
-PUBLIC = frozenset({"/livez", "/readyz", "/openapi.json", "/console/sign-in", "/console/style.css"})
+PUBLIC = frozenset(
+    {"/livez", "/readyz", "/openapi.json", "/console/sign-in", "/console/style.css", "/console/icon.svg"}
+)
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: svc_<environment>_<id>_<secret>")
 

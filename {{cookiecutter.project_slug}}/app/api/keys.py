@@ -44,6 +44,7 @@ class Keys(BaseModel):
 async def issue_key(
     body: KeyCreate, runtime: RuntimeDep, principal: Annotated[Principal, require("keys:write")]
 ) -> KeyIssued:
+    await runtime.directory.require_may_issue(principal, body.member_id, body.scopes)
     issued = await runtime.directory.issue_key(
         principal.tenant_id, body.member_id, principal.member_id, scopes=body.scopes, lifetime=timedelta(days=body.days)
     )
@@ -60,5 +61,5 @@ async def list_keys(runtime: RuntimeDep, principal: Annotated[Principal, require
 async def revoke_key(
     key_id: str, runtime: RuntimeDep, principal: Annotated[Principal, require("keys:write")]
 ) -> Response:
-    await runtime.directory.revoke_key(principal, key_id)
+    await runtime.directory.revoke_key(principal.tenant_id, key_id, principal.member_id)
     return Response(status_code=204)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.context import request_id
 from app.api.problems import problem
 from app.db.base import new_id
-from app.errors import AppError, RequestTooLarge, Unexpected
+from app.errors import AppError, RequestMalformed, RequestTooLarge, Unexpected
 from app.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = structlog.get_logger(__name__)
@@ -66,6 +66,9 @@ class RequestEnvelope:
             request_id.reset(token)
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            await self._answer(RequestMalformed("The address may not contain the character NUL."), scope, receive, send)
+            return
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdigit() and int(declared) > self.max_bytes:
             await self._answer(self._too_large(), scope, receive, send)

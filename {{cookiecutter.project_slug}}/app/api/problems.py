@@ -29,7 +29,9 @@ from app.errors import (
 from app.telemetry.metrics import ERRORS
 
 log = structlog.get_logger(__name__)
+MOST_POINTERS = 20  # an answer must not grow with what was sent
 MEDIA_TYPE = "application/problem+json"
+READ = {"application/json", "application/x-www-form-urlencoded"}  # the content types bodies are read in
 _FRAMEWORK: dict[int, type[AppError]] = {
     400: RequestMalformed,
     404: NotFound,
@@ -79,17 +81,21 @@ async def _on_app_error(_request: Request, error: Exception) -> Response:
     return problem(error)
 
 
-async def _on_invalid(_request: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
+    at_body = any(issue["loc"] == ("body",) for issue in error.errors())
+    if at_body and request.headers.get("content-type", "").partition(";")[0].strip() not in READ:
+        return problem(UnsupportedMedia())
     if any(issue["type"] == "json_invalid" for issue in error.errors()):
         return problem(RequestMalformed("The body is not valid JSON."))
-    pointers = [("/" + "/".join(str(p) for p in _inside(i["loc"])), str(i["msg"])) for i in error.errors()]
+    pointers = [(_pointer(issue["loc"]), str(issue["msg"])) for issue in error.errors()[:MOST_POINTERS]]
     return problem(RequestInvalid(pointers=pointers))
 
 
-def _inside(location: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A JSON Pointer is relative to the body; other places keep their name."""
-    return location[1:] if location[:1] == ("body",) else location
+def _pointer(location: tuple[Any, ...]) -> str:
+    """A JSON Pointer (RFC 6901) relative to the body; other places keep their name. Long names are cut."""
+    inside = location[1:] if location[:1] == ("body",) else location
+    return "/" + "/".join(str(part)[:60].replace("~", "~0").replace("/", "~1") for part in inside)
 
 
 async def _on_framework(request: Request, error: Exception) -> Response:

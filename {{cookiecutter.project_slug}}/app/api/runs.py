@@ -1,5 +1,6 @@
 """Starting a run of a feature's agent and reading it back."""
 
+import re
 from typing import Annotated, Any
 
 import anyio
@@ -21,6 +22,7 @@ from app.runtime import Runtime
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 MAX_WAIT_S = 30
+_WAIT = re.compile(r"\bwait=(\d{1,4})\b", re.ASCII)  # RFC 7240; other preferences are ignored, as it says
 
 
 class Document(Strict):
@@ -49,19 +51,19 @@ class RunView(BaseModel):
     error: dict[str, str] | None
     model: str
     prompt_version: str
-    usage: RunUsage | None = None
+    usage: RunUsage
     created_at: Instant
     ended_at: Instant | None
 
     @classmethod
-    def of(cls, run: Run, cost: RunCost | None = None) -> "RunView":
+    def of(cls, run: Run, cost: RunCost) -> "RunView":
         error = {"code": run.error_code, "detail": run.error_detail or ""} if run.error_code else None
         usage = RunUsage(
             model_calls=cost.calls,
             input_tokens=cost.input_tokens,
             output_tokens=cost.output_tokens,
             cost_usd=usd(cost.cost_micro),
-        ) if cost else None  # fmt: skip
+        )
         return cls(
             id=run.id, feature=run.feature, state=run.state, output=run.output, error=error, model=run.model,
             prompt_version=run.prompt_version, usage=usage, created_at=run.created_at, ended_at=run.ended_at,
@@ -75,13 +77,13 @@ async def start_run(
     runtime: RuntimeDep,
     response: Response,
     principal: Annotated[Principal, require("runs:write")],
-    prefer: Annotated[str | None, Header(pattern=r"^wait=\d{1,2}$", description="`wait=N` seconds for the end")] = None,
+    prefer: Annotated[str | None, Header(description="`wait=N` seconds for the end")] = None,
 ) -> RunView:
     """Accept a run. Poll its Location, or send `Prefer: wait=N` to get a finished one with 200."""
     request = RunRequest(body.feature, body.task, tuple(document.model_dump() for document in body.documents))
     run, replayed = await runtime.intake.start(principal, request, key)
-    if prefer:
-        run = await _settled(runtime, principal, run, min(int(prefer.removeprefix("wait=")), MAX_WAIT_S))
+    if wait := _WAIT.search(prefer or ""):
+        run = await _settled(runtime, principal, run, min(int(wait[1]), MAX_WAIT_S))
     response.status_code = 200 if run.state in ENDED else 202
     response.headers["Location"] = f"/v1/runs/{run.id}"
     if replayed:
@@ -97,7 +99,9 @@ async def list_runs(
     limit: Limit = PAGE_SIZE,
 ) -> Page[RunView]:
     runs = await runtime.intake.page(principal, before=cursor, limit=limit)
-    return Page(items=[RunView.of(run) for run in runs], next=runs[-1].id if len(runs) == limit else None)
+    costs = await runtime.spend.of_runs(principal, [run.id for run in runs])
+    items = [RunView.of(run, costs[run.id]) for run in runs]
+    return Page(items=items, next=runs[-1].id if len(runs) == limit else None)
 
 
 @router.get("/{run_id}", response_model=RunView)

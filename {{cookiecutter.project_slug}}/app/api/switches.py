@@ -36,7 +36,7 @@ async def list_switches(runtime: RuntimeDep, _: Annotated[Principal, require("sw
     return Switches(items=[SwitchView.model_validate(switch, from_attributes=True) for switch in thrown])
 
 
-@router.put("/{name}", response_model=Switches)
+@router.put("/{name:path}", response_model=Switches)
 async def set_switch(
     name: str, body: SwitchUpdate, runtime: RuntimeDep, principal: Annotated[Principal, require("switches:write")]
 ) -> Switches:

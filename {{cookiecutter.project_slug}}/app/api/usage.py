@@ -46,7 +46,7 @@ class Budgets(BaseModel):
 
 class BudgetUpdate(Strict):
     scope: Literal["tenant"]
-    limit_usd: Annotated[str, Field(pattern=r"^\d{1,7}(\.\d{1,6})?$")]
+    limit_usd: Annotated[str, Field(pattern=r"^[0-9]{1,7}(\.[0-9]{1,6})?$")]
 
 
 @router.get("/usage", response_model=Usage)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, cast
 
+import structlog
 from sqlalchemy import CursorResult, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,6 +21,9 @@ from app.db.base import new_id, utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
 from app.errors import BudgetExceeded, RunLimitExceeded
+from app.telemetry.metrics import COST_OVER_HOLD
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -115,14 +119,18 @@ class Ledger:
         if call is None:
             return False
         payer = Payer(call.tenant_id, call.member_id, call.run_id)
-        charged = min(used.cost_micro, call.held_micro)  # a hold is the most a call may ever cost a cap
+        if used.cost_micro > call.held_micro:
+            # The estimate was not an upper bound after all. The caps must know the truth, so that they refuse
+            # what comes next; somebody must know too.
+            COST_OVER_HOLD.inc()
+            log.error("ledger.cost_over_hold", call=call.id, held=call.held_micro, cost=used.cost_micro)
         for cap in self.caps.of(payer, call.started_at):
             await session.execute(
                 update(BudgetWindow)
                 .where(_is(cap))
                 .values(
                     held_micro=BudgetWindow.held_micro - call.held_micro,
-                    spent_micro=BudgetWindow.spent_micro + charged,
+                    spent_micro=BudgetWindow.spent_micro + used.cost_micro,
                 )
             )
         return True

@@ -45,7 +45,7 @@ class ModelCall(TenantOwned, Base):
     state: Mapped[str] = mapped_column(String(8))  # held, settled, swept
     held_micro: Mapped[int] = mapped_column(BigInteger)
     cost_micro: Mapped[int] = mapped_column(BigInteger, default=0)
-    input_tokens: Mapped[int] = mapped_column(default=0)
-    output_tokens: Mapped[int] = mapped_column(default=0)
+    input_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
+    output_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
     started_at: Mapped[datetime]
     expires_at: Mapped[datetime]

@@ -17,3 +17,9 @@ def from_micro(micro: int) -> Decimal:
 def usd(micro: int) -> str:
     """A plain decimal string, six places: `0.000123`."""
     return f"{from_micro(micro):.6f}"
+
+
+def shown(micro: int) -> str:
+    """For people: at least cents, and smaller parts only where there are any: `$20.00`, `$0.000123`."""
+    whole, _, parts = usd(micro).partition(".")
+    return f"${whole}.{parts[:2]}{parts[2:].rstrip('0')}"

@@ -1,5 +1,6 @@
 """What was spent, by day, model and feature: sums over the priced calls of one tenant."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -45,9 +46,14 @@ class Spend:
             return [SpendRow(row[0], row[1], *(int(v or 0) for v in row[2:])) for row in await session.execute(query)]
 
     async def of_run(self, scope: TenantScope, run_id: str) -> RunCost:
+        return (await self.of_runs(scope, [run_id]))[run_id]
+
+    async def of_runs(self, scope: TenantScope, run_ids: Sequence[str]) -> dict[str, RunCost]:
+        """The cost of each of these runs, in one query; a run without model calls has cost nothing."""
+        query = select(ModelCall.run_id, *_SUMS).where(ModelCall.run_id.in_(run_ids)).group_by(ModelCall.run_id)
         async with self.db.transaction(scope) as session:
-            row = (await session.execute(select(*_SUMS).where(ModelCall.run_id == run_id))).one()
-        return RunCost(*(int(value or 0) for value in row))
+            found = {row[0]: RunCost(*(int(value or 0) for value in row[1:])) for row in await session.execute(query)}
+        return {run_id: found.get(run_id, RunCost(0, 0, 0, 0)) for run_id in run_ids}
 
 
 _SUMS = (

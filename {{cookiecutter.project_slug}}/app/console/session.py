@@ -6,18 +6,21 @@ bound to the session (OWASP CSRF). Revoking the key ends the session at once. Ga
 
 import hmac
 import secrets
+import time
 from dataclasses import dataclass
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Response
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from app.api.state import RuntimeDep
-from app.errors import Forbidden, Unauthenticated
+from app.errors import AppError, Forbidden
 from app.identity.principal import Principal
 from app.settings import Settings
 
 COOKIE = "console_session"
+NOTICE = "console_notice"
 LIFETIME_S = 8 * 3600
 
 
@@ -28,7 +31,7 @@ class Session:
 
     def require_token(self, given: str) -> None:
         """Raise Forbidden unless the form came from this session's own page."""
-        if not hmac.compare_digest(self.csrf, given):
+        if not hmac.compare_digest(self.csrf.encode(), given.encode()):
             raise Forbidden("This form has expired; load the page again.")
 
 
@@ -40,8 +43,17 @@ def _signer(settings: Settings) -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(settings.session_secret.get_secret_value(), salt="console")
 
 
+def require_same_site(request: Request) -> None:
+    """Raise Forbidden for a sign-in form sent by another site, which could sign a visitor in as somebody else."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise Forbidden("Sign in from this service's own page.")
+
+
 def start(response: Response, settings: Settings, principal: Principal) -> None:
-    value = _signer(settings).dumps({"key": principal.key_id, "csrf": secrets.token_urlsafe(24)})
+    value = _signer(settings).dumps(
+        {"key": principal.key_id, "csrf": secrets.token_urlsafe(24), "started": time.time()}
+    )
     secure = settings.public_url.startswith("https://")
     response.set_cookie(
         COOKIE, value, max_age=LIFETIME_S, path="/console", httponly=True, samesite="strict", secure=secure
@@ -52,13 +64,35 @@ def end(response: Response) -> None:
     response.delete_cookie(COOKIE, path="/console")
 
 
+def leave_notice(response: Response, settings: Settings, text: str) -> None:
+    """Have the next page say this once. Signed, so that nobody else can put words on it."""
+    value = URLSafeTimedSerializer(settings.session_secret.get_secret_value(), salt="notice").dumps(text)
+    secure = settings.public_url.startswith("https://")
+    response.set_cookie(NOTICE, value, max_age=60, path="/console", httponly=True, samesite="strict", secure=secure)
+
+
+def read_notice(request: Request, settings: Settings) -> str:
+    signer = URLSafeTimedSerializer(settings.session_secret.get_secret_value(), salt="notice")
+    try:
+        return str(signer.loads(request.cookies.get(NOTICE, ""), max_age=60))
+    except BadSignature:
+        return ""
+
+
+def forget_notice(response: Response) -> None:
+    response.delete_cookie(NOTICE, path="/console")
+
+
 async def current(request: Request, runtime: RuntimeDep) -> Session:
     """Raises SignedOut when the cookie is missing, forged, too old or names a key that is no longer valid."""
     try:
         data: dict[str, Any] = _signer(runtime.settings).loads(request.cookies.get(COOKIE, ""), max_age=LIFETIME_S)
         principal = await runtime.directory.principal_of_key(data["key"])
-    except (BadSignature, Unauthenticated, KeyError):
+    except (BadSignature, AppError, KeyError):
         raise SignedOut from None
+    ended = await runtime.directory.signed_out_at(data["key"])
+    if ended is not None and data["started"] <= ended.timestamp():
+        raise SignedOut
     return Session(principal, data["csrf"])
 
 

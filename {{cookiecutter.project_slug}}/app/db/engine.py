@@ -39,6 +39,7 @@ class Database:
             _require_writable(self.url)
         self._engine = create_async_engine(
             _with_driver(self.url, sqlite="aiosqlite"),
+            hide_parameters=True,  # an error's text must not carry what a caller sent
             **({} if self.is_sqlite else {"pool_size": 10, "max_overflow": 10, "pool_pre_ping": True}),
         )
         if self.is_sqlite:
@@ -72,7 +73,7 @@ def sync_engine(url: str, **options: Any) -> sa.Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         _require_writable(parsed)
-    engine = sa.create_engine(_with_driver(parsed, sqlite="pysqlite"), **options)
+    engine = sa.create_engine(_with_driver(parsed, sqlite="pysqlite"), hide_parameters=True, **options)
     if parsed.get_backend_name() == "sqlite":
         _tune_sqlite(engine)
     return engine

@@ -40,9 +40,23 @@ def _filter_by_tenant(state: ORMExecuteState) -> None:
     tenant_id = state.session.info.get(_KEY, "")  # an unbound session sees nothing
     if tenant_id == AllTenants.tenant_id or state.is_column_load or state.is_relationship_load:
         return
+    _refuse_unfiltered(state)
     state.statement = state.statement.options(
         with_loader_criteria(TenantOwned, lambda cls: cls.tenant_id == tenant_id, include_aliases=True)
     )
+
+
+def _refuse_unfiltered(state: ORMExecuteState) -> None:
+    """Refuse the shapes of statement that a filter cannot be added to: they belong to platform work."""
+    if not state.is_orm_statement or state.is_from_statement:
+        raise RuntimeError("only ORM queries in a tenant's transaction: text and Core statements escape its filter")
+    if state.is_insert:
+        raise RuntimeError("add rows with session.add in a tenant's transaction: INSERT escapes its check")
+    if state.is_update and isinstance(state.parameters, list):
+        raise RuntimeError("no bulk UPDATE by primary key in a tenant's transaction: it escapes its filter")
+    changed = getattr(state.statement, "_values", None) or {}
+    if any(getattr(column, "key", column) == _KEY for column in changed):
+        raise RuntimeError("a row does not change its tenant")
 
 
 @event.listens_for(Session, "before_flush")

@@ -31,6 +31,7 @@ EXPECTED = (
     StorageUnavailable,
     ProviderNotInstalled,
     schema.SchemaBehind,
+    schema.MigrationFailed,
     serving.PortTaken,
     AppError,
 )

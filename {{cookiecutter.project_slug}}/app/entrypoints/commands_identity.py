@@ -61,6 +61,38 @@ def add_member(
     out.print(f"Added {name} to {tenant} ({with_runtime(work)}).", highlight=False)
 
 
+@members.command("list")
+def list_members(tenant: TenantName, as_json: Json = False) -> None:
+    """The members of a tenant."""
+
+    async def work(runtime: Runtime) -> list[Member]:
+        tenant_id = await runtime.directory.tenant_id(tenant)
+        async with runtime.db.transaction(ALL_TENANTS) as session:
+            query = select(Member).where(Member.tenant_id == tenant_id).order_by(Member.name)
+            return list(await session.scalars(query))
+
+    rows = [{"name": m.name, "roles": ", ".join(m.roles), "id": m.id} for m in with_runtime(work)]
+    show(rows, as_json=as_json, empty="No members yet. Add one: app members add NAME --tenant TENANT --role ROLE")
+
+
+@keys.command("list")
+def list_keys(tenant: TenantName, as_json: Json = False) -> None:
+    """The keys of a tenant, by their prefix."""
+
+    async def work(runtime: Runtime) -> list[tuple[ApiKey, str]]:
+        tenant_id = await runtime.directory.tenant_id(tenant)
+        query = select(ApiKey, Member.name).join(Member, Member.id == ApiKey.member_id)
+        async with runtime.db.transaction(ALL_TENANTS) as session:
+            found = await session.execute(query.where(ApiKey.tenant_id == tenant_id).order_by(ApiKey.created_at))
+            return [(key, name) for key, name in found]
+
+    rows = [
+        {"prefix": key.prefix, "member": name, "expires": key.expires_at, "revoked": key.revoked_at or ""}
+        for key, name in with_runtime(work)
+    ]
+    show(rows, as_json=as_json, empty="No keys yet. Issue one: app keys issue --tenant TENANT --member NAME")
+
+
 @keys.command("issue")
 def issue_key(
     member: Annotated[str, typer.Option("--member", help="The member's name.")],
@@ -96,8 +128,7 @@ def revoke_key(prefix: str, dry_run: DryRun = False) -> None:
         if key is None:
             raise NotFound(f"No key has the prefix {prefix}.")
         if not dry_run:
-            caller = await runtime.directory.principal_of(key.tenant_id, key.member_id)
-            await runtime.directory.revoke_key(caller, key.id)
+            await runtime.directory.revoke_key(key.tenant_id, key.id, operator())
 
     with_runtime(work)
     out.print(f"{'Would revoke' if dry_run else 'Revoked'} the key {prefix}.")

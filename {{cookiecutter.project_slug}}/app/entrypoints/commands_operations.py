@@ -10,7 +10,7 @@ from app.audit import trail
 from app.audit.models import AuditHead
 from app.audit.trail import ChainReport
 from app.budgets.models import BudgetWindow
-from app.budgets.money import to_micro, usd
+from app.budgets.money import shown, to_micro, usd
 from app.db.tenancy import ALL_TENANTS
 from app.entrypoints.command_context import DryRun, Json, operator, with_runtime
 from app.entrypoints.terminal import err, out, show
@@ -55,7 +55,7 @@ def set_budget(tenant: str, usd_per_month: str, dry_run: DryRun = False) -> None
     """Set a tenant's monthly cap in US dollars. Undo: set it back."""
     try:
         limit = to_micro(Decimal(usd_per_month))
-    except InvalidOperation:
+    except (InvalidOperation, ValueError, OverflowError):
         raise typer.BadParameter("an amount in US dollars, such as 25 or 12.50") from None
     if not 0 <= limit <= to_micro(Decimal(10_000_000)):
         raise typer.BadParameter("between 0 and 10000000 US dollars")
@@ -66,7 +66,7 @@ def set_budget(tenant: str, usd_per_month: str, dry_run: DryRun = False) -> None
             await runtime.ledger.set_cap("tenant", tenant_id, limit, tenant_id=tenant_id, actor=operator())
 
     with_runtime(work)
-    out.print(f"{'Would set' if dry_run else 'Set'} {tenant} to ${usd(limit)} a month.", highlight=False)
+    out.print(f"{'Would set' if dry_run else 'Set'} {tenant} to {shown(limit)} a month.", highlight=False)
 
 
 @runs.command("list")

@@ -4,6 +4,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 
 from app.db.engine import sync_engine
 from app.runs.engine import migrate_engine
@@ -14,6 +15,10 @@ class SchemaBehind(Exception):
     """The database is older than the code."""
 
 
+class MigrationFailed(Exception):
+    """A migration cannot be applied; the message says which and why."""
+
+
 def alembic_config(settings: Settings) -> Config:
     config = Config(str(ROOT / "alembic.ini"))
     config.attributes["database_url"] = settings.database_url
@@ -22,7 +27,10 @@ def alembic_config(settings: Settings) -> Config:
 
 def migrate(settings: Settings) -> None:
     """Apply every migration of both roots and of the durable engine. Safe to repeat."""
-    command.upgrade(alembic_config(settings), "heads")
+    try:
+        command.upgrade(alembic_config(settings), "heads")
+    except CommandError as error:
+        raise MigrationFailed(_explained(error)) from None
     migrate_engine(settings)
 
 
@@ -35,6 +43,18 @@ def require_current(settings: Settings) -> None:
             stored = MigrationContext.configure(connection).get_current_heads()
     finally:
         engine.dispose()
-    applied = {revision.revision for revision in script.get_all_current(stored)}
+    try:
+        applied = {revision.revision for revision in script.get_all_current(stored)}
+    except CommandError as error:
+        raise MigrationFailed(_explained(error)) from None
     if not applied.issuperset(script.get_heads()):
-        raise SchemaBehind("The database schema is not current. Run: uv run app migrate (or: make migrate)")
+        raise SchemaBehind("The database schema is not current. Run: make migrate (or: app migrate)")
+
+
+def _explained(error: CommandError) -> str:
+    if "Can't locate revision" in str(error):
+        return (
+            f"The database was migrated by newer code than this ({error}). Check out that code, or name another "
+            "DATABASE_URL."
+        )
+    return f"The migrations cannot be applied: {error}"

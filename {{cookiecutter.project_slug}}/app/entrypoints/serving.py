@@ -42,7 +42,12 @@ async def _serve(settings: Settings) -> None:
     main = _Server(_config(create_app(settings)))
     operations = _Server(_config(create_operations_app(settings, prompts)))
     host, port = main_socket.getsockname()[:2]
-    print(f"{settings.service.name} listens on http://{host}:{port}", file=sys.stderr, flush=True)
+    name, inside = settings.service.name, operations_socket.getsockname()[1]
+    print(
+        f"{name} listens on http://{host}:{port} (console: /console, operations: http://127.0.0.1:{inside}/metrics)",
+        file=sys.stderr,
+        flush=True,
+    )
     for ending in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(ending, main.handle_exit, ending, None)
     async with anyio.create_task_group() as tasks:

@@ -6,7 +6,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+WIDE = 240  # ids must stay whole to be copied; a narrow terminal wraps by itself
 out = Console()
 err = Console(stderr=True)
 
@@ -21,7 +23,12 @@ def show(rows: Sequence[dict[str, Any]], *, as_json: bool, empty: str) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in rows[0]:
-        table.add_column(name.replace("_", " "), overflow="fold")
+        table.add_column(name.replace("_", " "), no_wrap=True, overflow="ignore")
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    out.print(table)
+        table.add_row(*(_plain(value) for value in row.values()))
+    out.print(table, crop=False, no_wrap=True, overflow="ignore", width=max(out.width, WIDE))
+
+
+def _plain(value: Any) -> Text:
+    """Stored text as text: neither markup nor escape sequences of it reach the terminal."""
+    return Text("".join(char if char.isprintable() else "?" for char in str(value)))

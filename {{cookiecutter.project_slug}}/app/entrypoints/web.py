@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import anyio
 from fastapi import FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-from prometheus_client import make_asgi_app
-from starlette.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import JSONResponse, Response
 
 from app.api import approvals, audit, health, keys, problems, runs, switches, usage
 from app.api.middleware import RequestEnvelope
@@ -62,7 +62,11 @@ def create_app(settings: Settings) -> FastAPI:
 def create_operations_app(settings: Settings, prompts: dict[str, str]) -> FastAPI:
     """`/metrics` and `/version`, for the inside of the network."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.mount("/metrics", make_asgi_app(REGISTRY))
+    problems.install(app)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/version")
     async def version() -> JSONResponse:

@@ -45,6 +45,9 @@ async def run_evals(runtime: Runtime, feature: Feature, progress: Callable[[], N
     if feature.evals is None:
         raise RequestInvalid(f"{feature.name} has no evals folder: add dataset.yaml and thresholds.toml.")
     path = feature.evals / "dataset.yaml"
+    for needed in (path, feature.evals / "thresholds.toml"):
+        if not needed.is_file():
+            raise RequestInvalid(f"{feature.name} names an evals folder without {needed.name}: {needed}")
     thresholds = Thresholds.load(feature.evals / "thresholds.toml")
     dataset: Any = Dataset[EvalTask, Expected, CaseTags].from_file(path)
     for evaluator in EVALUATORS:

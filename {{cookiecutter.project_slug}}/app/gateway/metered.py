@@ -27,6 +27,7 @@ from app.gateway.failures import classified, was_not_billed
 from app.switches.board import Board
 from app.telemetry.metrics import MODEL_CALLS, MODEL_COST_USD
 
+MOST_TOKENS = 10**9  # a provider that reports more is broken; the number still has to fit into a column
 MESSAGE_OVERHEAD_TOKENS = 16  # role markers and separators a provider adds to each message
 
 
@@ -116,7 +117,10 @@ class MeteredModel(WrapperModel):
                 await self._settle(held, bill, model, outcome)
 
     async def _settle(self, held: Reservation, bill: "Bill", model: str, outcome: str) -> None:
-        usage = bill.worst if bill.missing(outcome) else bill.usage
+        reported = bill.worst if bill.missing(outcome) else bill.usage
+        usage = RequestUsage(
+            input_tokens=min(reported.input_tokens, MOST_TOKENS), output_tokens=min(reported.output_tokens, MOST_TOKENS)
+        )
         cost = self._price(usage)
         await self._ledger.settle(held, Used(cost, usage.input_tokens, usage.output_tokens))
         MODEL_CALLS.labels(model, outcome).inc()
@@ -137,7 +141,8 @@ class Bill:
 
     def missing(self, outcome: str) -> bool:
         """A reply without usage is not free: providers and proxies drop it, so it costs the worst case."""
-        return outcome == "ok" and not (self.usage.input_tokens or self.usage.output_tokens)
+        tokens = (self.usage.input_tokens, self.usage.output_tokens)
+        return min(tokens) < 0 or (outcome == "ok" and tokens == (0, 0))
 
 
 def input_bound(messages: list[ModelMessage], parameters: ModelRequestParameters) -> int:

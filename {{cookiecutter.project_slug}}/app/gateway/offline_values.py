@@ -59,7 +59,7 @@ def fill(schema: dict[str, Any], facts: Facts) -> dict[str, Any]:
         if value is not None:
             filled[name] = value
         elif name in schema.get("required", []):
-            filled[name] = _least(sub)
+            filled[name] = _guess(sub, facts)
     return filled
 
 
@@ -116,6 +116,13 @@ def _items(name: str, facts: Facts) -> list[str] | None:
         found = _UUID.findall(json.dumps(facts.results, default=str))
         return list(dict.fromkeys(found))[:20]
     return None
+
+
+def _guess(schema: dict[str, Any], facts: Facts) -> Any:
+    """For a required text of any other name: what follows the task's colon ("Add a note: buy milk"), or the title."""
+    if schema.get("type") == "string" and not {"pattern", "enum", "format"} & set(schema):
+        return (facts.task.partition(":")[2].strip() or facts.title())[: schema.get("maxLength", 4_000)]
+    return _least(schema)
 
 
 def _least(schema: dict[str, Any]) -> Any:

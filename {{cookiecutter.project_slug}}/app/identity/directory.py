@@ -10,13 +10,14 @@ from app.audit import trail
 from app.db.base import new_id, utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
-from app.errors import Conflict, CredentialExpired, NotFound, RequestInvalid, Unauthenticated
+from app.errors import Conflict, CredentialExpired, Forbidden, NotFound, RequestInvalid, Unauthenticated
 from app.identity import tokens
 from app.identity.models import ApiKey, Member, Tenant
 from app.identity.principal import Principal
 from app.identity.roles import Roles
 
 KEY_LIFETIME = timedelta(days=90)
+PLATFORM_PERMISSIONS = frozenset({"switches:read", "switches:write"})
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,19 @@ class Directory:
             roles=frozenset(member.roles),
             permissions=granted if key.scopes is None else granted & frozenset(key.scopes),
             key_id=key.id,
+            scopes=None if key.scopes is None else frozenset(key.scopes),
         )
 
-    async def principal_of(self, tenant_id: str, member_id: str) -> Principal:
-        """The member's authority as it is now; a long run asks again before each tool call."""
+    async def principal_of(self, tenant_id: str, member_id: str, key_id: str = "") -> Principal:
+        """The member's authority as it is now; a long run asks again before each tool call.
+
+        With a `key_id`, revoking that key ends the authority as well; its expiry does not end what it began.
+        Raises Unauthenticated."""
         async with self.db.transaction(ALL_TENANTS) as session:
             member = await session.get(Member, member_id)
+            key = await session.get(ApiKey, key_id) if key_id else None
+        if key_id and (key is None or key.revoked_at is not None):
+            raise Unauthenticated
         if member is None or member.tenant_id != tenant_id or member.disabled_at:
             raise Unauthenticated
         roles = frozenset(member.roles)
@@ -132,13 +140,45 @@ class Directory:
         async with self.db.transaction(caller) as session:
             return list(await session.scalars(select(ApiKey).order_by(ApiKey.created_at.desc()).limit(200)))
 
-    async def revoke_key(self, caller: Principal, key_id: str) -> None:
+    async def names(self, caller: Principal) -> dict[str, str]:
+        """The names of the caller's tenant's members, by id."""
         async with self.db.transaction(caller) as session:
-            key = await session.scalar(select(ApiKey).where(ApiKey.id == key_id))
+            return {row.id: row.name for row in await session.execute(select(Member.id, Member.name))}
+
+    async def require_may_issue(self, issuer: Principal, member_id: str, scopes: list[str] | None) -> None:
+        """Raise Forbidden when a key would give its issuer more than they have themselves.
+
+        Platform roles are given out by the platform's operators, and a limited key makes only keys as limited."""
+        unknown = sorted(set(scopes or ()) - self.roles.all_permissions)
+        if unknown:
+            raise RequestInvalid(pointers=[("/scopes", f"unknown permission: {', '.join(unknown)[:200]}")])
+        async with self.db.transaction(issuer) as session:
+            member = await _member_of(session, issuer.tenant_id, member_id)
+        if self.roles.permissions(member.roles) & PLATFORM_PERMISSIONS:
+            raise Forbidden("Keys of platform operators are issued by: app keys issue")
+        if issuer.scopes is not None and (scopes is None or not issuer.scopes.issuperset(scopes)):
+            raise Forbidden("A key with scopes can issue keys of its own scopes only.")
+
+    async def end_sessions(self, caller: Principal) -> None:
+        """Sign the caller's key out of the console everywhere."""
+        async with self.db.transaction(caller) as session:
+            key = await session.scalar(select(ApiKey).where(ApiKey.id == caller.key_id))
+            if key is not None:
+                key.signed_out_at = utc_now()
+
+    async def signed_out_at(self, key_id: str) -> datetime | None:
+        async with self.db.transaction(ALL_TENANTS) as session:
+            return await session.scalar(select(ApiKey.signed_out_at).where(ApiKey.id == key_id))
+
+    async def revoke_key(self, tenant_id: str, key_id: str, actor: str) -> None:
+        """Revoke a tenant's key now; again is no change. Raises NotFound."""
+        async with self.db.transaction(ALL_TENANTS) as session:
+            key = await session.scalar(select(ApiKey).where(ApiKey.id == key_id, ApiKey.tenant_id == tenant_id))
             if key is None:
                 raise NotFound
-            key.revoked_at = key.revoked_at or utc_now()
-            await trail.append(session, caller.tenant_id, caller.member_id, "key.revoked", f"key:{key_id}")
+            if key.revoked_at is None:
+                key.revoked_at = utc_now()
+                await trail.append(session, tenant_id, actor, "key.revoked", f"key:{key_id}")
 
 
 async def _member_of(session: AsyncSession, tenant_id: str, member_id: str) -> Member:

@@ -39,5 +39,5 @@ class ApiKey(TenantOwned, Base):
     scopes: Mapped[list[str] | None] = mapped_column(JSON)  # None: all its member's permissions
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
-    last_used_at: Mapped[datetime | None]
+    signed_out_at: Mapped[datetime | None]  # console sessions from before this are over
     created_at: Mapped[datetime]

@@ -13,6 +13,7 @@ class Principal:
     roles: frozenset[str]
     permissions: frozenset[str]
     key_id: str
+    scopes: frozenset[str] | None = None  # what its key is limited to; None: everything the roles grant
 
     def can(self, permission: str) -> bool:
         return permission in self.permissions

@@ -36,6 +36,10 @@ class Roles:
     def names(self) -> list[str]:
         return sorted(self._table)
 
+    @property
+    def all_permissions(self) -> frozenset[str]:
+        return self.permissions(self.names)
+
     def permissions(self, roles: list[str]) -> frozenset[str]:
         """The union of what the roles grant; an undeclared role grants nothing."""
         return frozenset().union(*(self._table.get(role, frozenset()) for role in roles))

@@ -37,11 +37,12 @@ class Approvals:
 
         Raises NotFound, Forbidden (the requester decides about their own run), Conflict (decided
         before, or the digest is of something else), ApprovalExpired."""
+        await self._refuse_own(caller, approval_id)
         async with self.db.transaction(caller) as session:
             approval = await session.scalar(select(Approval).where(Approval.id == approval_id).with_for_update())
             if approval is None:
                 raise NotFound
-            _require_decidable(approval, caller, digest)
+            _require_decidable(approval, digest)
             approval.state = "approved" if approve else "denied"
             approval.decided_by, approval.decided_at = caller.member_id, utc_now()
             approval.decision_reason = reason
@@ -51,17 +52,37 @@ class Approvals:
             await self._go_on(session, approval, caller.member_id, reason=reason)
         return approval
 
+    async def _refuse_own(self, caller: Principal, approval_id: str) -> None:
+        """Refuse, on record, a member who would decide about their own request."""
+        async with self.db.transaction(caller) as session:
+            own = select(Approval).where(Approval.id == approval_id, Approval.requested_by == caller.member_id)
+            if await session.scalar(own) is None:
+                return
+            subject = f"approval:{approval_id}"
+            await trail.append(
+                session, caller.tenant_id, caller.member_id, "access.denied", subject, needs="another person"
+            )
+        raise Forbidden("You asked for this action; another person must decide.")
+
     async def expire_due(self) -> int:
         """Close every question nobody answered in time. Returns how many."""
-        query = select(Approval).where(Approval.state == "pending", Approval.expires_at <= utc_now()).limit(200)
+        late = select(Approval.id).where(Approval.state == "pending", Approval.expires_at <= utc_now()).limit(200)
         async with self.db.transaction(ALL_TENANTS) as session:
-            due = list(await session.scalars(query.with_for_update(skip_locked=True)))
-            for approval in due:
-                approval.state = "expired"
-                await _refuse_call(session, approval, "Nobody approved this action in time.")
-                await session.flush()
-                await self._go_on(session, approval, "service")
-        return len(due)
+            due = list(await session.scalars(late))
+        return sum([await self._expire(approval_id) for approval_id in due])
+
+    async def _expire(self, approval_id: str) -> bool:
+        # One transaction each: it ends with the tenant's audit chain locked, and must not then want another run.
+        async with self.db.transaction(ALL_TENANTS) as session:
+            pending = select(Approval).where(Approval.id == approval_id, Approval.state == "pending")
+            approval = await session.scalar(pending.with_for_update(skip_locked=True))
+            if approval is None:
+                return False
+            approval.state = "expired"
+            await _refuse_call(session, approval, "Nobody approved this action in time.")
+            await session.flush()
+            await self._go_on(session, approval, "service")
+        return True
 
     async def oldest_pending_seconds(self) -> float:
         async with self.db.transaction(ALL_TENANTS) as session:
@@ -77,9 +98,7 @@ class Approvals:
         )  # fmt: skip
 
 
-def _require_decidable(approval: Approval, caller: Principal, digest: str) -> None:
-    if approval.requested_by == caller.member_id:
-        raise Forbidden("You asked for this action; another person must decide.")
+def _require_decidable(approval: Approval, digest: str) -> None:
     if approval.state == "expired" or (approval.state == "pending" and approval.expires_at <= utc_now()):
         raise ApprovalExpired
     if approval.state != "pending":

@@ -5,7 +5,8 @@ across releases for nothing; the decision and the next segment's enqueueing comm
 Gate: errors.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from app.tools.guard import CallerOfRun
 
 QUEUE = "runs"
 WORKFLOW = "advance_run"
+MOVING = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
 RECORD_FORMAT = "runs-1"  # raise it only when running segments could not be replayed by new code
 Advance = Callable[[str, int], Awaitable[str]]
 
@@ -29,6 +31,10 @@ Advance = Callable[[str, int], Awaitable[str]]
 class RunQueue(Protocol):
     async def enqueue(self, session: AsyncSession, run_id: str, segment: int) -> None:
         """Have the segment run once the session's transaction commits, and never if it does not."""
+        ...
+
+    async def given_up(self, segments: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Those of the (run, segment) pairs that the engine will never finish."""
         ...
 
 
@@ -54,6 +60,14 @@ class DurableQueue:
             )
         )
 
+    async def given_up(self, segments: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        if not segments:
+            return []
+        ids = {f"{run_id}:{segment}": (run_id, segment) for run_id, segment in segments}
+        known = await self._client.list_workflows_async(workflow_ids=list(ids), load_input=False, load_output=False)
+        alive = {workflow.workflow_id for workflow in known if workflow.status in MOVING}
+        return [segment for workflow_id, segment in ids.items() if workflow_id not in alive]
+
     def close(self) -> None:
         self._client.destroy()
 
@@ -63,6 +77,9 @@ class NoQueue:
 
     async def enqueue(self, session: AsyncSession, run_id: str, segment: int) -> None:
         """Nothing to do: the caller advances the run."""
+
+    async def given_up(self, segments: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:  # noqa: ARG002
+        return []
 
 
 async def step(name: str, work: Callable[[], Awaitable[Any]]) -> Any:
@@ -108,6 +125,9 @@ async def running_worker(settings: Settings, advance: Advance) -> AsyncGenerator
         "notification_listener_polling_interval_sec": 0.2,
     }
     DBOS(config=config)
+    for handler in list(logging.getLogger("dbos").handlers):  # its lines go through ours, as JSON and scrubbed
+        logging.getLogger("dbos").removeHandler(handler)
+    logging.getLogger("dbos").propagate = True
 
     @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=20)
     async def advance_run(run_id: str, segment: int) -> str:

@@ -7,7 +7,10 @@ import anyio
 import structlog
 
 from app.budgets.ledger import Ledger
+from app.db.base import utc_now
 from app.runs.approvals import Approvals
+from app.runs.engine import RunQueue
+from app.runs.state import RunStore
 from app.telemetry.metrics import APPROVAL_AGE
 
 log = structlog.get_logger(__name__)
@@ -17,7 +20,10 @@ log = structlog.get_logger(__name__)
 class Housekeeping:
     approvals: Approvals
     ledger: Ledger
+    store: RunStore
+    queue: RunQueue
     every: timedelta = timedelta(seconds=2)
+    patience: timedelta = timedelta(seconds=30)  # how long a run may look idle before the engine is asked about it
 
     async def forever(self) -> None:
         """Run until cancelled; a failing round is logged and tried again."""
@@ -31,4 +37,12 @@ class Housekeeping:
     async def once(self) -> None:
         await self.approvals.expire_due()
         await self.ledger.sweep()
+        await self._end_abandoned_runs()
         APPROVAL_AGE.set(await self.approvals.oldest_pending_seconds())
+
+    async def _end_abandoned_runs(self) -> None:
+        """A run whose segment the engine has given up, or lost, would look busy for ever: end it as failed."""
+        stale = await self.store.stale(utc_now() - self.patience)
+        for run_id, segment in await self.queue.given_up(stale):
+            log.error("run.abandoned", run_id=run_id, segment=segment)
+            await self.store.abandon(run_id, segment)

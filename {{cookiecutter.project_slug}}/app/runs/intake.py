@@ -60,7 +60,7 @@ class Intake:
         run = Run(
             id=run_id, tenant_id=caller.tenant_id, member_id=caller.member_id, feature=request.feature,
             idempotency_key=idempotency_key, request_digest=request.digest, task=request.task,
-            documents=list(request.documents), granted=sorted(caller.permissions), state="queued",
+            documents=list(request.documents), granted=sorted(caller.permissions), key_id=caller.key_id, state="queued",
             model=self.agents.model_names[request.feature], prompt_version=spec.prompt_version,
             created_at=now, updated_at=now,
         )  # fmt: skip

@@ -25,6 +25,7 @@ class Run(TenantOwned, Base):
     request_digest: Mapped[str] = mapped_column(String(64))
     task: Mapped[str] = mapped_column(Text)
     documents: Mapped[list[dict[str, str]]] = mapped_column(JSON)
+    key_id: Mapped[str] = mapped_column(String(36))  # revoking it ends what the run may do
     granted: Mapped[list[str]] = mapped_column(JSON)  # permissions at the start: the run's upper bound
     state: Mapped[str] = mapped_column(String(12), index=True)
     segment: Mapped[int] = mapped_column(default=1)

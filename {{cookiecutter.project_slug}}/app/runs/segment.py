@@ -64,6 +64,7 @@ class Segments:
             member_id=run["member_id"],
             feature=run["feature"],
             granted=frozenset(run["granted"]),
+            key_id=run["key_id"],
             reads_documents=bool(run["documents"]),
         )
         payer = Payer(caller.tenant_id, caller.member_id, caller.run_id)

@@ -1,6 +1,7 @@
 """A run's row and its transitions; each checks the state it leaves, so a late or repeated one is void."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select, update
@@ -10,10 +11,11 @@ from app.audit import trail
 from app.db.base import utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
+from app.errors import Unexpected
 from app.runs.engine import RunQueue
 from app.runs.models import Run
 from app.telemetry.metrics import RUNS
-from app.tools.models import Approval
+from app.tools.models import Approval, ToolCall
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -38,6 +40,7 @@ class RunStore:
                 "task": run.task,
                 "documents": run.documents,
                 "granted": run.granted,
+                "key_id": run.key_id,
                 "history": run.history,
                 "prompt_version": run.prompt_version,
                 "decisions": await _decisions(session, run_id),
@@ -71,6 +74,21 @@ class RunStore:
     async def fail(self, run_id: str, segment: int, code: str, detail: str) -> str:
         return await self._end(run_id, segment, "failed", error_code=code, error_detail=detail[:300])
 
+    async def stale(self, before: datetime) -> list[tuple[str, int]]:
+        """Runs that should be moving and have not been touched since `before`, with their segment."""
+        query = select(Run.id, Run.segment).where(Run.state.in_(("queued", "running")), Run.updated_at < before)
+        async with self.db.transaction(ALL_TENANTS) as session:
+            return [(row.id, row.segment) for row in await session.execute(query.limit(200))]
+
+    async def abandon(self, run_id: str, segment: int) -> None:
+        """End a run that the engine has given up, so that its owner hears of it."""
+        async with self.db.transaction(ALL_TENANTS) as session:
+            run = await _locked(session, run_id)
+            if run.segment == segment and run.state == "queued":
+                run.state = "running"
+        detail = "The task could not be finished after several attempts."
+        await self.fail(run_id, segment, Unexpected.row.code, detail)
+
     async def _end(self, run_id: str, segment: int, state: str, **values: Any) -> str:
         async with self.db.transaction(ALL_TENANTS) as session:
             run = await _locked(session, run_id)
@@ -79,18 +97,22 @@ class RunStore:
             run.state, run.updated_at, run.ended_at = state, utc_now(), utc_now()
             for name, value in values.items():
                 setattr(run, name, value)
-            # A run that ends with a question open will never ask again: nobody should be left to answer it.
-            await session.execute(
-                update(Approval)
-                .where(Approval.run_id == run_id, Approval.state == "pending")
-                .values(state="expired")
-                .execution_options(synchronize_session=False)
-            )
+            await _close_questions(session, run_id)
             await session.flush()
             subject, code = f"run:{run_id}", run.error_code
             await trail.append(session, run.tenant_id, run.member_id, f"run.{state}", subject, code=code)
         RUNS.labels(run.feature, run.error_code or state).inc()
         return state
+
+
+async def _close_questions(session: AsyncSession, run_id: str) -> None:
+    """A run that ends with questions open will never act on them: nobody should be left to answer one."""
+    unseen = {"synchronize_session": False}
+    open_questions = update(Approval).where(Approval.run_id == run_id, Approval.state.in_(("pending", "approved")))
+    await session.execute(open_questions.values(state="expired"), execution_options=unseen)
+    refused = {"refused": "The run ended before this was decided."}
+    waiting = update(ToolCall).where(ToolCall.run_id == run_id, ToolCall.state == "waiting")
+    await session.execute(waiting.values(state="denied", result=refused), execution_options=unseen)
 
 
 async def _locked(session: AsyncSession, run_id: str) -> Run:

@@ -16,8 +16,10 @@ from app.db.tenancy import ALL_TENANTS
 from app.errors import RequestInvalid, ServiceHalted
 from app.switches.models import Switch
 
-KINDS = ("runs", "feature:", "tool:", "effect:", "model:", "tenant:")
-_NAME = re.compile(r"^(runs|(feature|tool|effect|model|tenant):[A-Za-z0-9_.:-]{1,100})$")
+_NAME = re.compile(
+    r"runs|(feature|tool):[a-z][a-z0-9_]{0,79}|effect:(read|write|delete|external_post)"
+    r"|model:[A-Za-z0-9][A-Za-z0-9._:/@-]{0,100}|tenant:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+)
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,15 @@ class Board:
         _require_name(name)
         async with self.db.transaction(ALL_TENANTS) as session:
             switch = await session.get(Switch, name)
-            if switch is not None:
-                await session.delete(switch)
+            if switch is None:
+                return
+            await session.delete(switch)
             await trail.append(session, trail.PLATFORM, actor, "switch.off", f"switch:{name}", reason=reason)
 
 
 def _require_name(name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise RequestInvalid(f"Unknown switch: use one of {', '.join(f'{kind}…' for kind in KINDS)}")
+        raise RequestInvalid(
+            "Unknown switch: use runs, feature:NAME, tool:NAME, effect:read|write|delete|external_post, "
+            "model:NAME or tenant:ID"
+        )

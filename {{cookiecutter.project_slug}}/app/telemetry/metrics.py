@@ -10,6 +10,7 @@ ERRORS = Counter("app_errors_total", "Errors answered, by catalogue code", ["cod
 RUNS = Counter("ai_runs_total", "Runs that ended, by outcome", ["feature", "outcome"], registry=REGISTRY)
 MODEL_CALLS = Counter("ai_model_calls_total", "Attempts at a provider", ["model", "outcome"], registry=REGISTRY)
 MODEL_COST_USD = Counter("ai_cost_usd_total", "Cost of model calls in US dollars", ["model"], registry=REGISTRY)
+COST_OVER_HOLD = Counter("ai_cost_over_hold_total", "Calls that cost more than was held", registry=REGISTRY)
 APPROVAL_AGE = Gauge(
     "ai_approval_oldest_pending_seconds", "Age of the oldest question waiting for a person", registry=REGISTRY
 )

@@ -66,6 +66,9 @@ class Call:
         ).hexdigest()
 
 
+READ_BY_MODEL = ("done", "failed", "unknown")  # a failure's text reaches the model as well
+
+
 @dataclass(frozen=True)
 class CallBook:
     db: Database
@@ -79,10 +82,12 @@ class CallBook:
         tool that passes its idempotency key on may be started again; any other is reported unknown."""
         async with self.db.transaction(call.principal) as session:
             record = await _record(session, call)
-            if record is None or record.state == "waiting":
+            if record is None:
                 return None
             if record.digest != call.digest(self.policy_version):
-                return Refused("This call's id stands for another call of the run.")
+                return await self._changed(session, call, record)
+            if record.state == "waiting":
+                return None
             if record.state == "started" and call.spec.idempotent:
                 return None
             if record.state == "started":
@@ -92,9 +97,17 @@ class CallBook:
             refused = (record.result or {}).get("refused") if record.state != "done" else None
             return Refused(refused) if refused is not None else Performed((record.result or {}).get("value"))
 
+    async def _changed(self, session: AsyncSession, call: Call, record: ToolCall) -> Refused:
+        """The id was used for another call of the run, or the policy changed since the call was asked about."""
+        refusal = Refused("This is not the call that was asked about before; start over with a new one.")
+        if record.state == "waiting":
+            record.state, record.finished_at, record.result = "denied", utc_now(), {"refused": refusal.reason}
+        await _audit(session, call, "tool.denied", rule="changed", digest=call.digest(self.policy_version))
+        return refusal
+
     async def taint(self, call: Call, taint: Taint) -> Taint:
         """Add every tool whose result this run has already read."""
-        done = select(ToolCall.tool).where(ToolCall.run_id == call.run_id, ToolCall.state == "done").distinct()
+        done = select(ToolCall.tool).where(ToolCall.run_id == call.run_id, ToolCall.state.in_(READ_BY_MODEL)).distinct()
         async with self.db.transaction(call.principal) as session:
             for name in await session.scalars(done):
                 taint = taint.with_source(f"tool:{name}")
@@ -115,7 +128,8 @@ class CallBook:
         async with self.db.transaction(call.principal) as session:
             if (approval := await _approval(session, call)) is not None:
                 return approval.id
-            _new_record(session, call, question.rule).digest = digest
+            record = await _record(session, call) or _new_record(session, call, question.rule)
+            record.state, record.digest, record.rule = "waiting", digest, question.rule
             approval = Approval(
                 id=new_id(), tenant_id=call.principal.tenant_id, run_id=call.run_id, call_id=call.call_id,
                 tool=call.spec.name, effect=call.spec.effect, arguments=call.payload, digest=digest,
@@ -151,7 +165,11 @@ class CallBook:
             record = await _record(session, call)
             restarted = record is not None and record.state == "started" and record.digest == digest
             if used is None and not restarted:
-                return Refused("The approval does not cover this call, has expired or was used before.")
+                refusal = Refused("The approval does not cover this call, has expired or was used before.")
+                if record is not None and record.state == "waiting":
+                    record.state, record.finished_at, record.result = "denied", utc_now(), {"refused": refusal.reason}
+                await _audit(session, call, "tool.denied", rule="approval", digest=digest)
+                return refusal
             await self._intend(session, call, question.rule, approval=used)
         return None
 

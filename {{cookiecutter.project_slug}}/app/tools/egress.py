@@ -19,7 +19,11 @@ MAX_RESPONSE_BYTES = 256_000
 
 
 class EgressRefused(Exception):
-    """The destination is not on the allow-list, or its address is not one we may reach."""
+    """The destination is not on the allow-list, or its address is not one we may reach. Nothing was sent."""
+
+
+class EgressUncertain(Exception):
+    """The request was sent and its answer cannot be used: what it did is not known."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Egress:
 
         `private_addresses` admits loopback and private networks for listed origins; the composition
         root sets it outside staging and production only."""
-        self._origins = {_origin(urlsplit(item)) for item in allow}
+        self._origins = {_bare_origin(item) for item in allow}
         self._private_addresses = private_addresses
 
     async def post_json(self, url: str, payload: object, *, deadline: timedelta, idempotency_key: str) -> Reply:
@@ -57,7 +61,7 @@ class Egress:
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > MAX_RESPONSE_BYTES:
-                    raise EgressRefused("the answer is too large")
+                    raise EgressUncertain("the answer is too large")
             return Reply(response.status_code, body.decode("utf-8", "replace"))
 
     def _allowed(self, url: str) -> SplitResult:
@@ -78,9 +82,29 @@ class Egress:
         except OSError:
             raise EgressRefused("the destination's name has no address") from None
         addresses = [str(entry[4][0]) for entry in found]
-        if not self._private_addresses and not all(ipaddress.ip_address(a).is_global for a in addresses):
+        if not self._private_addresses and not all(is_public(a) for a in addresses):
             raise EgressRefused("the destination's address is not public")
         return addresses[0]
+
+
+# Addresses the standard library calls global, and that lead to private ones or to many hosts at once.
+_LEADING_INSIDE = tuple(
+    ipaddress.ip_network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "::/96", "fec0::/10")
+)
+
+
+def is_public(address: str) -> bool:
+    """Whether an address is one host on the public internet, and is not a tunnel to anything else."""
+    ip = ipaddress.ip_address(address)
+    inside = any(ip.version == net.version and ip in net for net in _LEADING_INSIDE)
+    return ip.is_global and not ip.is_multicast and not inside
+
+
+def _bare_origin(item: str) -> tuple[str, str, int]:
+    parts = urlsplit(item)
+    if parts.path not in {"", "/"} or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError(f"EGRESS_ALLOW: {item} is not an origin such as https://hooks.example.com")
+    return _origin(parts)
 
 
 def _port(parts: SplitResult) -> int:

@@ -4,6 +4,8 @@ The framework is given each tool's schema and a body that only raises. Without t
 agent can still name tools, and none of them does anything.
 """
 
+import hashlib
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,7 @@ from app.tools.guard import CallerOfRun, Guard
 from app.tools.outcome import Invalid, Parked, Performed, Refused, from_json, to_json
 from app.tools.spec import ToolSpec
 
+_PLAIN = re.compile(r"[\x21-\x7e]{1,100}")
 Step = Callable[[str, Callable[[], Awaitable[dict[str, Any]]]], Awaitable[dict[str, Any]]]
 
 
@@ -36,6 +39,11 @@ def offered(specs: Iterable[ToolSpec]) -> list[Tool[CallerOfRun]]:
         )
         for spec in specs
     ]
+
+
+def plain_id(call_id: str) -> str:
+    """The provider's id of a call, or its digest where a database could not hold the id itself."""
+    return call_id if _PLAIN.fullmatch(call_id) else hashlib.sha256(call_id.encode("utf-8", "replace")).hexdigest()
 
 
 @dataclass
@@ -62,7 +70,7 @@ class ToolGate(AbstractCapability[CallerOfRun]):
         async def perform() -> dict[str, Any]:
             approved = ctx.tool_call_approved
             return to_json(
-                await self.guard.perform(ctx.deps, call.tool_call_id, call.tool_name, args, approved=approved)
+                await self.guard.perform(ctx.deps, plain_id(call.tool_call_id), call.tool_name, args, approved=approved)
             )
 
         match from_json(await self.step(f"tool:{call.tool_name}", perform)):

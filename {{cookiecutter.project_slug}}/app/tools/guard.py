@@ -38,6 +38,7 @@ class CallerOfRun:
     member_id: str
     feature: str
     granted: frozenset[str]
+    key_id: str
     reads_documents: bool
 
 
@@ -64,7 +65,7 @@ class Guard:
             return Refused("There is no such tool.")
         try:
             parsed = spec.arguments.model_validate_json(json.dumps(arguments))
-        except (ValidationError, ValueError) as error:
+        except (ValidationError, ValueError, RecursionError) as error:
             return Invalid(_pointers(error))
         switches = ("runs", f"tool:{tool}", f"effect:{spec.effect}", f"tenant:{caller.tenant_id}")
         await self.board.require_clear(*switches, f"feature:{caller.feature}")
@@ -79,7 +80,7 @@ class Guard:
 
     async def _authority_now(self, caller: CallerOfRun) -> Principal:
         """The member's permissions of this moment, never wider than at the start of the run."""
-        now = await self.directory.principal_of(caller.tenant_id, caller.member_id)
+        now = await self.directory.principal_of(caller.tenant_id, caller.member_id, caller.key_id)
         return Principal(now.tenant_id, now.member_id, now.name, now.roles, now.permissions & caller.granted, key_id="")
 
     async def _decide(self, book: CallBook, call: Call, caller: CallerOfRun, *, approved: bool) -> Outcome:
@@ -115,7 +116,10 @@ class Guard:
             raise
         except Exception:
             log.exception("tool.crashed", tool=call.spec.name, run_id=call.run_id)
-            return await book.finish(call, "failed", Refused("The tool failed."))
+            if call.spec.idempotent:
+                return await book.finish(call, "failed", Refused("The tool failed."))
+            # A connection that broke after the request was sent looks like this too.
+            return await book.finish(call, "unknown", Refused("The tool failed; its outcome is unknown."))
         return await book.finish(call, "done", Performed(_capped(value, call.spec.output_limit)))
 
 
@@ -124,8 +128,8 @@ def _capped(value: Any, limit: int) -> Any:
     return value if len(text) <= limit else {"truncated": True, "text": text[:limit]}
 
 
-def _pointers(error: ValueError) -> tuple[str, ...]:
+def _pointers(error: Exception) -> tuple[str, ...]:
     if not isinstance(error, ValidationError):
-        return ("the arguments are not JSON",)
+        return ("the arguments are not JSON of a reasonable depth",)
     issues = error.errors(include_input=False, include_url=False, include_context=False)
     return tuple(f"/{'/'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in issues)

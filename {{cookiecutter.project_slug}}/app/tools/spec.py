@@ -76,6 +76,10 @@ def tool(
         description = inspect.getdoc(function)
         if not description:
             raise TypeError(f"tool {function.__name__} needs a docstring: the model reads it")
+        arguments = create_model(function.__name__, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+        hidden = [n for n, f in arguments.model_fields.items() if f.exclude or "Secret" in repr(f.annotation)]
+        if hidden:
+            raise TypeError(f"tool {function.__name__}: {', '.join(hidden)} would be hidden from who approves the call")
         return ToolSpec(
             name=function.__name__,
             description=description,
@@ -84,7 +88,7 @@ def tool(
             timeout=timeout,
             output_limit=output_limit,
             idempotent=idempotent or effect is Effect.READ,
-            arguments=create_model(function.__name__, __config__=ConfigDict(extra="forbid", strict=True), **fields),
+            arguments=arguments,
             function=function,
             result=TypeAdapter(hints["return"]),
         )

@@ -59,6 +59,8 @@ def _hostile() -> Iterator[bytes]:
         {"documents": [DOCUMENT] * 6},
         {"documents": [{**DOCUMENT, "role": "system"}]},
         {"documents": "none"},
+        {"task": "a\0b"},
+        {"documents": [{"name": "a\0", "text": "x"}]},
         {"documents": [{"name": "", "text": "x"}]},
     ]
     for change in changes:
@@ -89,6 +91,28 @@ def test_the_framework_s_own_errors_have_the_same_shape(service: Service, member
     assert {"GET", "POST"} <= {part.strip() for part in not_allowed.headers["Allow"].split(",")}
     _is_problem(service.call(member, "GET", "/v1/runs?limit=zero"), 422)
     _is_problem(service.call(member, "GET", "/v1/runs?cursor=' or 1=1"), 422)
+
+
+@pytest.mark.parametrize("path", ["/v1/runs/a%00b", "/v1/audit?subject=%00", "/v1/runs?cursor=%00"])
+def test_nul_in_an_address_is_refused(service: Service, member: Person, path: str) -> None:
+    _is_problem(service.call(member, "GET", path), 400)
+
+
+def test_an_answer_does_not_grow_with_the_request(service: Service, member: Person) -> None:
+    many = {f"field-{n}-{'x' * 200}": 1 for n in range(2_000)}
+    answer = _post(service, member, json.dumps({**GOOD, **many}).encode())
+    _is_problem(answer, 422)
+    assert len(answer.content) < 8_000
+
+
+def test_a_stored_text_never_reaches_the_log(service: Service, member: Person) -> None:
+    _post(service, member, json.dumps({**GOOD, "task": f"{CANARY} \0"}).encode())
+    assert CANARY not in service.log.read_text()
+
+
+def test_a_missing_content_type_is_named(service: Service, member: Person) -> None:
+    for content_type in ("text/plain", "application/xml", ""):
+        _is_problem(_post(service, member, json.dumps(GOOD).encode(), content_type), 415)
 
 
 def test_a_missing_idempotency_key_is_named(service: Service, member: Person) -> None:

@@ -61,6 +61,15 @@ async def test_settling_gives_back_what_was_not_used(runtime: Runtime) -> None:
     assert await _tenant_window(runtime.ledger, payer) == (3 * CENT, 0)
 
 
+async def test_a_call_that_cost_more_than_its_hold_counts_in_full_and_closes_the_cap(runtime: Runtime) -> None:
+    payer = await _payer(runtime, 10 * CENT)
+    held = await runtime.ledger.reserve(payer, CENT, PURPOSE)
+    await runtime.ledger.settle(held, Used(30 * CENT, 10**9, 10**9))
+    assert await _tenant_window(runtime.ledger, payer) == (30 * CENT, 0)
+    with pytest.raises(BudgetExceeded):
+        await runtime.ledger.reserve(replace(payer, run_id=str(uuid4())), 1, PURPOSE)
+
+
 async def test_settling_twice_charges_once(runtime: Runtime) -> None:
     payer = await _payer(runtime, 10 * CENT)
     held = await runtime.ledger.reserve(payer, 8 * CENT, PURPOSE)

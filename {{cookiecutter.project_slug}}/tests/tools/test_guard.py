@@ -1,5 +1,6 @@
 """Every tool call passes the guard, whatever the model says; checked where the effect would show."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -7,7 +8,7 @@ from typing import Annotated, Any
 
 import anyio
 import pytest
-from pydantic import StringConstraints
+from pydantic import SecretStr, StringConstraints
 from sqlalchemy import select, update
 
 from app.db.base import utc_now
@@ -19,6 +20,7 @@ from app.policy.rules import Policy, Rule
 from app.runtime import Runtime
 from app.tools.calls import Call, CallBook
 from app.tools.egress import Egress
+from app.tools.gate import plain_id
 from app.tools.guard import CallerOfRun, Guard
 from app.tools.models import Approval, ToolCall
 from app.tools.outcome import Invalid, Parked, Performed, Refused
@@ -84,6 +86,12 @@ async def count_things(context: ToolContext, number: int) -> int:
     return number
 
 
+@tool(effect=Effect.WRITE, permission="things:write")
+async def break_while_writing(context: ToolContext) -> str:
+    """Fail after something may have happened."""
+    raise ConnectionResetError
+
+
 @tool(effect=Effect.READ, permission="things:read")
 async def hang(context: ToolContext) -> str:
     """Hang."""
@@ -103,6 +111,7 @@ TOOLS: dict[str, ToolSpec] = {
         talk_a_lot,
         count_things,
         hang,
+        break_while_writing,
     )
 }
 EVERYTHING = frozenset({"things:read", "things:write"})
@@ -150,7 +159,9 @@ async def stage(runtime: Runtime) -> Stage:
     guard = Guard(
         runtime.db, directory, runtime.board, runtime.policy, Egress(()), TOOLS, approval_ttl=timedelta(minutes=5)
     )
-    caller = CallerOfRun("run-1", tenant_id, member.member_id, "assistant", EVERYTHING, reads_documents=False)
+    caller = CallerOfRun(
+        "run-1", tenant_id, member.member_id, "assistant", EVERYTHING, key_id="", reads_documents=False
+    )
     return Stage(runtime, guard, member, approver, caller)
 
 
@@ -202,6 +213,15 @@ async def test_a_tool_the_member_has_no_permission_for_is_refused(stage: Stage) 
     stage.caller = replace(stage.caller, granted=frozenset({"things:read"}))
     assert isinstance(await stage.perform("write_thing", name="a", approved=True), Refused)
     assert EFFECTS == []
+
+
+async def test_a_key_revoked_during_the_run_stops_its_next_call(stage: Stage) -> None:
+    stage.caller = replace(stage.caller, key_id=stage.member.principal.key_id)
+    assert await stage.perform("read_thing", name="a") == Performed("a")
+    await stage.runtime.directory.revoke_key(stage.member.tenant_id, stage.member.principal.key_id, "test")
+    with pytest.raises(Unauthenticated):
+        await stage.perform("read_thing", "c2", name="b")
+    assert EFFECTS == ["read a"]
 
 
 async def test_a_permission_lost_during_the_run_stops_its_next_call(stage: Stage) -> None:
@@ -346,6 +366,56 @@ async def test_after_a_crash_a_repeatable_effect_is_started_again_with_its_key(s
     await _crash_between_intent_and_outcome(stage, write_again)
     assert await stage.perform("write_again", name="a", approved=True) == Performed("a")
     assert EFFECTS == ["write a run-1:c1"]
+
+
+async def test_a_failure_s_text_taints_like_a_result(stage: Stage) -> None:
+    stage.guard = replace(stage.guard, policy=Policy.of((Rule(id="all", decision="allow", reason="r"),)))
+    assert isinstance(await stage.perform("fail_politely"), Refused)
+    assert isinstance(await stage.perform("write_thing", "c2", name="b"), Parked)
+
+
+async def test_an_unplanned_failure_of_an_unrepeatable_effect_is_unknown(stage: Stage) -> None:
+    stage.guard = replace(stage.guard, policy=Policy.of((Rule(id="all", decision="allow", reason="r"),)))
+    assert isinstance(await stage.perform("break_while_writing"), Refused)
+    assert (await stage.record()).state == "unknown"
+
+
+async def test_a_policy_that_changed_since_the_question_is_said_and_recorded(stage: Stage) -> None:
+    await stage.perform("write_thing", name="a")
+    await stage.mark("approved")
+    stage.guard = replace(stage.guard, policy=Policy.of((*stage.runtime.policy.rules, *stage.runtime.policy.rules[:1])))
+    assert isinstance(await stage.perform("write_thing", name="a", approved=True), Refused)
+    assert (await stage.record()).state == "denied"
+
+
+@pytest.mark.parametrize("arguments", [{"name": "x" * 5 + "\ud800"}, {"name": [[[]]] * 3}, {"name": float("nan")}])
+async def test_arguments_that_no_store_can_hold_are_invalid(stage: Stage, arguments: dict[str, Any]) -> None:
+    assert isinstance(await stage.guard.perform(stage.caller, "c1", "read_thing", arguments, approved=False), Invalid)
+
+
+async def test_arguments_nested_beyond_reason_are_invalid(stage: Stage) -> None:
+    deep: Any = "end"
+    for _ in range(5_000):
+        deep = [deep]
+    assert isinstance(
+        await stage.guard.perform(stage.caller, "c1", "read_thing", {"name": deep}, approved=False), Invalid
+    )
+
+
+@pytest.mark.parametrize("call_id", ["x" * 500, "nul\0", "\ud800", "", "spaces in it"])
+def test_a_call_id_is_made_storable_and_stays_distinct(call_id: str) -> None:
+    assert re.fullmatch(r"[0-9a-f]{64}", plain_id(call_id))
+    assert plain_id(call_id) != plain_id(call_id + "x")
+    assert plain_id("call_1") == "call_1"
+
+
+def test_an_argument_hidden_from_the_approver_cannot_be_declared() -> None:
+    async def pay(context: ToolContext, pin: SecretStr) -> str:
+        """Pay."""
+        return ""
+
+    with pytest.raises(TypeError, match="hidden"):
+        tool(effect=Effect.WRITE, permission="x:y")(pay)
 
 
 async def test_a_tool_without_a_docstring_cannot_be_declared() -> None:

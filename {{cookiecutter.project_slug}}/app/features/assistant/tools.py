@@ -73,7 +73,7 @@ async def notify_webhook(
         deadline=timedelta(seconds=5),
         idempotency_key=context.idempotency_key,
     )
-    if reply.status >= 400:
+    if reply.status >= 300:
         raise ToolFailure(f"the receiver answered {reply.status}")
     return Delivered(status=reply.status)
 

@@ -45,11 +45,27 @@ def test_an_approver_decides_in_the_console(service: Service) -> None:
         assert forged.status_code == 403
         done = browser.post(f"/console/approvals/{question['id']}", data=form)
         assert done.status_code == 200
+        assert "create_ticket: approved" in done.text
+        assert "create_ticket: approved" not in browser.get("/console").text, "a notice is shown once"
         again = browser.post(f"/console/approvals/{question['id']}", data=form)
-        assert again.status_code == 409
+        assert again.url.path == "/console", "a reload must not send the decision again"
         assert "decided already" in again.text
         service.run_until(member, run_id, "succeeded")
         assert "succeeded" in browser.get("/console").text
+
+
+def test_who_asked_is_named_and_gets_no_buttons(service: Service) -> None:
+    both, approver = service.people(["member", "approver"], ["approver"])
+    run_id = service.start_run(both, TASK).json()["id"]
+    service.run_until(both, run_id, "waiting")
+    with _browser(service) as browser:
+        page = _sign_in(browser, both)
+        assert "another person must decide" in page
+        assert 'value="approve"' not in page
+    with _browser(service) as browser:
+        page = _sign_in(browser, approver)
+        assert f"{both.name} asks" in page
+        assert 'value="approve"' in page
 
 
 def test_a_member_sees_runs_and_cost_and_no_questions(service: Service) -> None:
@@ -74,6 +90,31 @@ def test_without_a_session_everything_leads_to_sign_in(service: Service) -> None
         wrong = browser.post("/console/sign-in", data={"key": "svc_test_wrong"})
         assert wrong.status_code == 401
         assert "svc_test_wrong" not in wrong.text
+
+
+def test_signing_out_ends_the_session_also_for_a_kept_cookie(service: Service) -> None:
+    [member] = service.people(["member"])
+    with _browser(service) as browser:
+        page = _sign_in(browser, member)
+        kept = browser.cookies["console_session"]
+        browser.post("/console/sign-out", data={"csrf": _field(page, "csrf")})
+        browser.cookies.set("console_session", kept, path="/console")
+        assert browser.get("/console").url.path == "/console/sign-in"
+        assert _sign_in(browser, member)
+        assert browser.get("/console").url.path == "/console"
+
+
+def test_odd_form_values_are_refused_without_an_error(service: Service) -> None:
+    [member] = service.people(["member"])
+    with _browser(service) as browser:
+        _sign_in(browser, member)
+        assert browser.post("/console/sign-out", data={"csrf": "é"}).status_code == 403
+        assert browser.post("/console/sign-out", data={"csrf": "\0"}).status_code == 422
+    foreign = {"Origin": "https://elsewhere.example"}
+    signed_in = httpx2.post(
+        f"{service.base_url}/console/sign-in", data={"key": member.key}, headers=foreign, trust_env=False
+    )
+    assert signed_in.status_code == 403
 
 
 def test_the_session_cookie_is_kept_from_scripts_and_other_sites(service: Service) -> None:

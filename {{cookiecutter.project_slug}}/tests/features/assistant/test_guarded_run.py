@@ -194,6 +194,30 @@ def test_a_scoped_key_can_do_less_than_its_member(service: Service) -> None:
     assert service.call(None, "GET", "/v1/usage", headers=narrow).status_code == 403
 
 
+def test_a_key_cannot_give_more_than_its_issuer_has(service: Service) -> None:
+    admin, operator, member = service.people(["admin"], ["platform_operator"], ["member"])
+    escalated = service.call(admin, "POST", "/v1/keys", json={"member_id": operator.member_id})
+    assert (escalated.status_code, escalated.json()["code"]) == (403, "auth.forbidden")
+    body = {"member_id": admin.member_id, "scopes": ["keys:write"]}
+    limited = {"Authorization": f"Bearer {service.call(admin, 'POST', '/v1/keys', json=body).json()['key']}"}
+    for scopes in (None, ["keys:write", "audit:read"]):
+        wider = {"member_id": admin.member_id, "scopes": scopes}
+        assert service.call(None, "POST", "/v1/keys", json=wider, headers=limited).status_code == 403
+    assert service.call(None, "POST", "/v1/keys", json=body, headers=limited).status_code == 201
+    unknown = {"member_id": member.member_id, "scopes": ["no:such"]}
+    assert service.call(admin, "POST", "/v1/keys", json=unknown).status_code == 422
+
+
+def test_one_s_own_decision_is_refused_on_record(service: Service) -> None:
+    both, approver, admin = service.people(["member", "approver"], ["approver"], ["admin"])
+    run_id = service.start_run(both, TASK).json()["id"]
+    service.run_until(both, run_id, "waiting")
+    [question] = service.pending(approver, run_id)
+    assert service.decide(both, question).status_code == 403
+    events = service.call(admin, "GET", f"/v1/audit?subject=approval:{question['id']}").json()["items"]
+    assert [event["action"] for event in events] == ["access.denied"]
+
+
 def test_a_kill_switch_stops_new_runs_and_release_lets_them_go_on(service: Service) -> None:
     operator, member = service.people(["platform_operator"], ["member"])
     name = f"tenant:{member.tenant_id}"
@@ -220,7 +244,7 @@ def test_metrics_count_what_happened(service: Service) -> None:
     run_id = service.start_run(member, "Find tickets.").json()["id"]
     service.run_until(member, run_id, "succeeded")
     base = f"http://127.0.0.1:{service.operations_port}"
-    metrics = httpx2.get(f"{base}/metrics/", trust_env=False).text
+    metrics = httpx2.get(f"{base}/metrics", trust_env=False).text
     assert 'ai_runs_total{feature="assistant",outcome="succeeded"}' in metrics
     assert "ai_cost_usd_total" in metrics
     assert httpx2.get(f"{base}/version", trust_env=False).json()["prompts"]["assistant"]
