@@ -10,7 +10,7 @@ TEMPLATE = Path(__file__).resolve().parent.parent
 
 
 def _state() -> dict[Path, int]:
-    folders = [TEMPLATE / "{{cookiecutter.project_slug}}", TEMPLATE / "hooks"]
+    folders = [*TEMPLATE.glob("*project_slug*"), TEMPLATE / "hooks"]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     return {path: path.stat().st_mtime_ns for path in [*files, TEMPLATE / "cookiecutter.json"]}
 

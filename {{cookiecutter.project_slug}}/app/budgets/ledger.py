@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 import structlog
-from sqlalchemy import CursorResult, select, update
+from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -164,9 +164,12 @@ def _is(cap: Cap) -> Any:
 
 async def _hold(session: AsyncSession, cap: Cap, amount_micro: int) -> bool:
     taken = BudgetWindow.spent_micro + BudgetWindow.held_micro
+    # The operator's cap is read in the same statement: one set while this window was being made must count.
+    chosen = select(BudgetCap.limit_micro).where(BudgetCap.scope == cap.scope, BudgetCap.scope_id == cap.scope_id)
+    limit = func.coalesce(chosen.scalar_subquery(), BudgetWindow.limit_micro)
     result = await session.execute(
         update(BudgetWindow)
-        .where(_is(cap), taken + amount_micro <= BudgetWindow.limit_micro)
+        .where(_is(cap), taken + amount_micro <= limit)
         .values(held_micro=BudgetWindow.held_micro + amount_micro)
         .execution_options(synchronize_session=False)
     )

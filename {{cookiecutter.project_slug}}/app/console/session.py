@@ -45,8 +45,12 @@ def _signer(settings: Settings) -> URLSafeTimedSerializer:
 
 def require_same_site(request: Request) -> None:
     """Raise Forbidden for a sign-in form sent by another site, which could sign a visitor in as somebody else."""
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        ours = site in {"same-origin", "none"}
+    else:  # an older browser; "null" is what a page without referrer sends, ours included
+        ours = origin in {None, "null"} or urlsplit(str(origin)).netloc == request.headers.get("host")
+    if not ours:
         raise Forbidden("Sign in from this service's own page.")
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from app.budgets.caps import Payer
 from app.budgets.ledger import CallPurpose, Ledger, Reservation, UnknownReservation, Used
+from app.budgets.models import BudgetCap
+from app.db.tenancy import ALL_TENANTS
 from app.errors import BudgetExceeded, RunLimitExceeded
 from app.runtime import Runtime
 from tests.rig import people
@@ -51,6 +53,16 @@ async def test_a_refusal_holds_nothing_in_any_scope(runtime: Runtime) -> None:
     with pytest.raises(BudgetExceeded):
         await runtime.ledger.reserve(payer, 2 * CENT, PURPOSE)
     assert all(window.held_micro == 0 for window in await runtime.ledger.windows(payer))
+
+
+async def test_a_cap_set_while_the_window_is_being_made_counts(runtime: Runtime) -> None:
+    payer = await _payer(runtime, 100 * CENT)
+    await runtime.ledger.require_headroom(payer)  # the window exists, with the old limit
+    async with runtime.db.transaction(ALL_TENANTS) as session:
+        # What a concurrent change leaves behind: the cap is there, the window it did not see has the old limit.
+        await session.merge(BudgetCap(scope="tenant", scope_id=payer.tenant_id, limit_micro=0))
+    with pytest.raises(BudgetExceeded):
+        await runtime.ledger.reserve(payer, 1, PURPOSE)
 
 
 async def test_settling_gives_back_what_was_not_used(runtime: Runtime) -> None:

@@ -110,11 +110,22 @@ def test_odd_form_values_are_refused_without_an_error(service: Service) -> None:
         _sign_in(browser, member)
         assert browser.post("/console/sign-out", data={"csrf": "é"}).status_code == 403
         assert browser.post("/console/sign-out", data={"csrf": "\0"}).status_code == 422
-    foreign = {"Origin": "https://elsewhere.example"}
-    signed_in = httpx2.post(
-        f"{service.base_url}/console/sign-in", data={"key": member.key}, headers=foreign, trust_env=False
-    )
-    assert signed_in.status_code == 403
+
+
+def test_signing_in_works_from_our_own_page_only(service: Service) -> None:
+    [member] = service.people(["member"])
+    expected = [
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "null"}, 303),  # what a browser sends from our page
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "https://elsewhere.example"}, 403),
+        ({"Origin": service.base_url}, 303),
+        ({}, 303),
+    ]
+    url = f"{service.base_url}/console/sign-in"
+    for headers, status in expected:
+        answer = httpx2.post(url, data={"key": member.key}, headers=headers, trust_env=False)
+        assert answer.status_code == status, headers
 
 
 def test_the_session_cookie_is_kept_from_scripts_and_other_sites(service: Service) -> None:
