@@ -72,12 +72,6 @@ def test_a_hostile_body_is_refused_with_a_problem(service: Service, member: Pers
     _is_problem(_post(service, member, body), 400, 422)
 
 
-def test_five_documents_are_accepted(service: Service, member: Person) -> None:
-    headers = {"Idempotency-Key": "five"}
-    body = {**GOOD, "documents": [DOCUMENT] * 5}
-    assert service.call(member, "POST", "/v1/runs", json=body, headers=headers).status_code == 202
-
-
 def test_an_invalid_field_is_named_by_pointer_and_not_repeated(service: Service, member: Person) -> None:
     answer = _post(service, member, json.dumps({**GOOD, "task": CANARY * 900, "extra": CANARY}).encode())
     _is_problem(answer, 422)

@@ -115,6 +115,13 @@ def test_twenty_parallel_starts_with_one_key_are_one_run(service: Service) -> No
     assert (other.status_code, other.json()["code"]) == (422, "idempotency.key_reused")
 
 
+def test_five_documents_are_accepted_and_six_are_not(service: Service) -> None:
+    member, *_ = service.people(*CAST)
+    five = [(f"{number}.txt", "text") for number in range(5)]
+    assert service.start_run(member, "Summarise.", documents=five).status_code == 202
+    assert service.start_run(member, "Summarise.", documents=[*five, ("6.txt", "text")]).status_code == 422
+
+
 def test_waiting_for_the_end_gives_the_finished_run(service: Service) -> None:
     member, *_ = service.people(*CAST)
     body = {"feature": "assistant", "task": "Find tickets about printers."}

@@ -23,8 +23,7 @@ PATIENCE = timedelta(seconds=30)
 
 async def _started(runtime: Runtime, state: str) -> tuple[people.Person, Run]:
     member = await people.person(runtime, await people.tenant(runtime), ["member"])
-    feature = next(iter(runtime.features), "")
-    run, _ = await runtime.intake.start(member.principal, RunRequest(feature, "Look.", ()), new_id())
+    run, _ = await runtime.intake.start(member.principal, RunRequest("assistant", "Look.", ()), new_id())
     async with runtime.db.transaction(ALL_TENANTS) as session:
         old = utc_now() - 2 * PATIENCE
         await session.execute(update(Run).where(Run.id == run.id).values(state=state, updated_at=old))
