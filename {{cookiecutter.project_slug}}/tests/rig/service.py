@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,12 @@ from tests.rig import people
 from tests.rig.people import Person
 
 START_SECONDS = 60
+ATTEMPTS = 3
 Found = TypeVar("Found")
+
+
+class PortLost(RuntimeError):
+    """Another process took the port between our looking and the service's listening."""
 
 
 @dataclass
@@ -40,7 +45,19 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        self.port, self.operations_port = self.port or free_port(), self.operations_port or free_port()
+        """Start it on free ports and wait until it is ready; a port that somebody takes first is tried again."""
+        for attempt in range(ATTEMPTS):
+            try:
+                self._launch()
+                wait_for(self._ready, START_SECONDS)
+            except PortLost:
+                if attempt == ATTEMPTS - 1:
+                    raise
+            else:
+                return
+
+    def _launch(self) -> None:
+        self.port, self.operations_port = free_ports(2)
         settings = {
             "ENVIRONMENT": "test",
             "DATABASE_URL": self.database_url,
@@ -50,12 +67,13 @@ class Service:
         }
         command = [sys.executable, "-m", "app", "serve"]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=self.log.parent, env={**os.environ, **settings}, stderr=log)
-        wait_for(self._ready, START_SECONDS)
+            environment = {**os.environ, **settings}
+            self.process = subprocess.Popen(command, cwd=self.log.parent, env=environment, stderr=log)
 
     def _ready(self) -> bool:
         if self.process is None or self.process.poll() is not None:
-            raise RuntimeError("the service ended: " + self.log.read_text()[-2000:])
+            last_words = self.log.read_text()[-2000:]
+            raise (PortLost if "is taken by another process" in last_words else RuntimeError)(last_words)
         try:
             return httpx2.get(f"{self.base_url}/readyz", trust_env=False).status_code == 200
         except httpx2.TransportError:
@@ -136,10 +154,11 @@ def running(database_url: str, folder: Path, **environment: str) -> Iterator[Ser
         service.stop()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Different ports that are free now: all are held until the last is found."""
+    with ExitStack() as held:
+        listeners = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(listener.getsockname()[1]) for listener in listeners]
 
 
 def wait_for(ready: Callable[[], Found | None], seconds: float = 20) -> Found:
