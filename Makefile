@@ -12,7 +12,7 @@ BIN := .venv/bin
 OUT ?= build
 OPTS ?=
 
-.PHONY: help setup demo test check test-template test-service bake dev clean
+.PHONY: help setup demo test check test-template test-service sabotage bake dev clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ test-template: $(BIN)/.ready ## Rendering, options, hooks, strings, updates (abo
 
 test-service: $(BIN)/.ready ## Generate a service as a user would and run its whole suite
 	@$(BIN)/python -m pytest -m service $(ARGS)
+
+sabotage: $(BIN)/.ready ## Cut every control out of a service and require its proof to notice: make sabotage ID=SEC-02
+	@$(BIN)/python -m tests.sabotage.sweep $(ID)
 
 bake: $(BIN)/.ready ## Render one service to look at: make bake OPTS='deploy_target=kubernetes ci=gitlab'
 	@$(BIN)/cookiecutter --no-input --overwrite-if-exists --output-dir $(OUT) . $(OPTS)

@@ -1,6 +1,7 @@
 """Rendering the template for tests, once per set of answers."""
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,19 @@ def bake(tmp_path_factory: pytest.TempPathFactory) -> Bake:
         return made[key]
 
     return render
+
+
+@pytest.fixture(scope="session")
+def workshop() -> Iterator[Path]:
+    """A folder outside pytest's own: the service's tests run pytest too, which closes its folder to other users,
+
+    and PostgreSQL, which refuses to run as root, then runs as another user and must reach its programs."""
+    with tempfile.TemporaryDirectory(prefix="workshop-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def project(workshop: Path) -> Path:
+    """A service generated with the nastiest answers; the first test that uses it sets it up."""
+    return Path(cookiecutter(str(TEMPLATE), no_input=True, output_dir=str(workshop), extra_context=NASTY))

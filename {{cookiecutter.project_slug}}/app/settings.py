@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -74,6 +75,14 @@ class Settings(BaseSettings):
     @property
     def approval_ttl(self) -> timedelta:
         return timedelta(seconds=self.approval_ttl_s)
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every secret value of this configuration, for the redactor."""
+        values = [self.session_secret, self.model_api_key]
+        found = [value.get_secret_value() for value in values if value is not None]
+        password = urlsplit(self.database_url).password
+        return [*found, *([unquote(password)] if password else [])]
 
     @cached_property
     def service(self) -> "ServiceIdentity":

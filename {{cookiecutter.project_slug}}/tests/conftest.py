@@ -1,6 +1,5 @@
 """Fixtures: a database of each kind, the parts built on it, the service running on it."""
 
-import os
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -10,19 +9,16 @@ import pytest
 from app.bootstrap import open_runtime
 from app.runtime import Runtime
 from app.settings import Settings, load_settings
-from tests.rig.databases import NewDatabase, postgres_databases, sqlite_databases
-from tests.rig.provider import Provider, provider
-from tests.rig.service import Service, running
+from gates.rig.databases import NewDatabase, postgres_databases, sqlite_databases
+from gates.rig.environment import isolate
+from gates.rig.provider import Provider, provider
+from gates.rig.service import Service, running
 
 DATABASES = ("sqlite", "postgresql")
 
 
 def pytest_configure() -> None:
-    """A developer's own settings must not reach the tests: neither from the environment nor from .env."""
-    for name in Settings.model_fields:
-        os.environ.pop(name.upper(), None)
-    os.environ["ENV_FILE"] = ""
-    Settings.model_config["env_file"] = None
+    isolate()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import ROOT, load_settings
-from tests.rig.databases import NewDatabase
+from gates.rig.databases import NewDatabase
 
 
 def _app(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ import yaml
 
 from app.settings import ROOT
 from app.telemetry.metrics import REGISTRY
-from tests.rig.databases import NewDatabase
+from gates.rig.databases import NewDatabase
 
 MONITORING = ROOT / "deploy" / "monitoring"
 RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("RB-*.md"))

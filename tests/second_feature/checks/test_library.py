@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from tests.rig.service import Service
+from gates.rig.service import Service
 
 
 def test_a_loan_waits_for_an_approver_and_happens_once(service: Service) -> None:

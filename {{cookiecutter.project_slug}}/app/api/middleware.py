@@ -12,9 +12,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import request_id
-from app.api.problems import problem
+from app.api.problems import problem, unexpected
 from app.db.base import new_id
-from app.errors import AppError, RequestMalformed, RequestTooLarge, Unexpected
+from app.errors import AppError, RequestMalformed, RequestTooLarge
 from app.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = structlog.get_logger(__name__)
@@ -76,12 +76,11 @@ class RequestEnvelope:
         body = _CountedBody(receive, send, self.max_bytes)
         try:
             await self.app(scope, body.receive, body.send)
-        except Exception:
+        except Exception as error:
             if body.answered:
                 raise
             if not body.too_large:
-                log.exception("error.outside_handlers")
-                await self._answer(Unexpected(), scope, receive, send)
+                await unexpected(error)(scope, receive, send)
         if body.too_large and not body.answered:
             await self._answer(self._too_large(), scope, receive, send)
 

@@ -1,7 +1,7 @@
 """Every error as `application/problem+json` (RFC 9457), in one table; the only place with status codes.
 
 The framework's own 404, 405 and 422 take the same shape, and no answer repeats an input value: the
-stock handler echoes the input and answers 500 where that cannot be encoded. Gate: errors.
+stock handler echoes the input and answers 500 where that cannot be encoded. Gate: security, errors.
 """
 
 import math
@@ -115,6 +115,11 @@ def _allowed_methods(request: Request) -> list[str]:
 
 
 async def _on_unexpected(_request: Request, error: Exception) -> Response:
+    return unexpected(error)
+
+
+def unexpected(error: Exception) -> Response:
+    """The answer to a bug: what it was goes on record, and the caller learns an id to quote."""
     sentry_sdk.capture_exception(error)
     log.error("error.unexpected", exc_info=error)
-    return problem(Unexpected())
+    return problem(Unexpected(), {"Connection": "close"})

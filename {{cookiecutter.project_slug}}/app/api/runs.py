@@ -1,4 +1,4 @@
-"""Starting a run of a feature's agent and reading it back."""
+"""Starting a run of a feature's agent and reading it back. Gate: validation."""
 
 import re
 from typing import Annotated, Any
@@ -72,11 +72,11 @@ class RunView(BaseModel):
 
 @router.post("", status_code=202, response_model=RunView)
 async def start_run(
+    principal: Annotated[Principal, require("runs:write")],  # first: who may not start runs learns nothing more
     body: RunCreate,
     key: IdempotencyKey,
     runtime: RuntimeDep,
     response: Response,
-    principal: Annotated[Principal, require("runs:write")],
     prefer: Annotated[str | None, Header(description="`wait=N` seconds for the end")] = None,
 ) -> RunView:
     """Accept a run. Poll its Location, or send `Prefer: wait=N` to get a finished one with 200."""

@@ -1,4 +1,4 @@
-"""Shared shapes of the HTTP API: strict in, explicit out."""
+"""Shared shapes of the HTTP API: strict in, explicit out. Gate: validation."""
 
 from datetime import datetime
 from typing import Annotated, Any

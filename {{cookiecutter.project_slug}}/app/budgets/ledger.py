@@ -1,7 +1,7 @@
 """Hard caps on spend: the worst case is held before a call and replaced by the real cost after it.
 
 Check-then-add overspends under concurrency; here one conditional UPDATE per cap grants or refuses, so
-held + spent never passes a limit, on SQLite and PostgreSQL, across processes and restarts. Gate: cost.
+held + spent never passes a limit, on SQLite and PostgreSQL, across processes and restarts. Gate: errors, cost.
 """
 
 from dataclasses import asdict, dataclass

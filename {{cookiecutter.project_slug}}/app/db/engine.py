@@ -1,4 +1,4 @@
-"""The database: SQLite by default, PostgreSQL by DATABASE_URL, and the only place that commits."""
+"""The database: SQLite by default, PostgreSQL by DATABASE_URL, and the only place that commits. Gate: access."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager

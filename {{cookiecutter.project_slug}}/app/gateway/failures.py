@@ -1,4 +1,4 @@
-"""What went wrong at a provider, in this service's own terms."""
+"""What went wrong at a provider, in this service's own terms. Gate: security."""
 
 import httpx2
 from pydantic_ai.exceptions import (

@@ -1,7 +1,7 @@
 """Every model call passes here: switch, worst case held, call under a deadline, real cost settled.
 
 It sits inside the model, not around the agent, so plain requests and streams are both metered.
-Gate: cost.
+Gate: errors, cost.
 """
 
 from collections.abc import AsyncGenerator

@@ -1,7 +1,7 @@
 """The models of the supported providers, with the SDK's own retries off.
 
 Only the chosen provider's SDK is installed and imported. Hidden SDK retries multiply latency and
-spend, so one attempt here is one request at the provider.
+spend, so one attempt here is one request at the provider. Gate: cost.
 """
 
 from collections.abc import AsyncGenerator

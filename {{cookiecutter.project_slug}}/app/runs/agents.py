@@ -1,4 +1,4 @@
-"""An agent as its feature declares it, and the agent built from that with the guard attached."""
+"""An agent as its feature declares it, and the agent built from that with the guard attached. Gate: validation."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,7 @@
-"""One segment of a run: from the start, or from the decisions, to the answer or the next questions."""
+"""One segment of a run: from the start, or from the decisions, to the answer or the next questions.
+
+Gate: validation.
+"""
 
 from dataclasses import dataclass
 from datetime import timedelta

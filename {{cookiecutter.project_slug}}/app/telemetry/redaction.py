@@ -1,7 +1,9 @@
 """Secrets and personal data are removed before anything leaves for logs or Sentry. Gate: security."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 MASK = "[redacted]"
 _SENSITIVE_KEYS = re.compile(
@@ -17,10 +19,22 @@ _SECRETS = re.compile(
 )
 
 
+SHORTEST = 8  # a shorter value would mask ordinary words
+_known: list[str] = []  # this process's own secrets: no pattern knows how they look
+
+
+def protect(secrets: Iterable[str]) -> None:
+    """Mask these values from now on wherever they appear, also inside the text of an exception."""
+    forms = {form for secret in secrets if len(secret) >= SHORTEST for form in (secret, quote(secret, safe=""))}
+    _known[:] = sorted(forms | set(_known), key=len, reverse=True)
+
+
 def scrub(value: Any) -> Any:
-    """A copy with secrets masked, by the name of a field and by the look of a value."""
+    """A copy with secrets masked: this process's own, by the name of a field, and by the look of a value."""
     match value:
         case str():
+            for secret in _known:
+                value = value.replace(secret, MASK)
             return _SECRETS.sub(MASK, value)
         case dict():
             return {k: MASK if _SENSITIVE_KEYS.search(str(k)) else scrub(v) for k, v in value.items()}

@@ -13,7 +13,7 @@ from sentry_sdk.types import Event, Hint
 from app.errors import AppError
 from app.settings import Settings
 from app.telemetry.logs import configure_logs
-from app.telemetry.redaction import scrub
+from app.telemetry.redaction import protect, scrub
 
 
 def before_send(event: Event, hint: Hint) -> Event | None:
@@ -27,6 +27,7 @@ def before_send(event: Event, hint: Hint) -> Event | None:
 
 
 def configure_telemetry(settings: Settings) -> None:
+    protect(settings.secrets)
     configure_logs(settings.log_level)
     if settings.sentry_dsn:
         sentry_sdk.init(

@@ -1,7 +1,7 @@
 """The guard as seen by the agent framework: a capability every agent is built with.
 
 The framework is given each tool's schema and a body that only raises. Without this capability an
-agent can still name tools, and none of them does anything.
+agent can still name tools, and none of them does anything. Gate: security.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """The one way a tool runs: arguments checked, switch, policy, approval, execute once, on record.
 
 A tool function is never handed to the agent framework (see `gate.py`), so nothing that skips this
-module can run one. Gate: security.
+module can run one. Gate: security, access, validation, errors.
 """
 
 import json

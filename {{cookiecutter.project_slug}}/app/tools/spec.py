@@ -1,4 +1,4 @@
-"""Declaring a tool: what it does to the world, who may ask for it, and its bounds."""
+"""Declaring a tool: what it does to the world, who may ask for it, and its bounds. Gate: validation."""
 
 import inspect
 from collections.abc import Awaitable, Callable

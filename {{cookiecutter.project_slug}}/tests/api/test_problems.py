@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.rig.people import Person
-from tests.rig.service import Service
+from gates.rig.people import Person
+from gates.rig.service import Service
 
 CANARY = "canary-7f3a"
 

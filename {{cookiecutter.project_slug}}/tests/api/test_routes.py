@@ -12,7 +12,7 @@ from app.api.guards import PUBLIC
 from app.console.session import current
 from app.entrypoints.web import create_app
 from app.settings import load_settings
-from tests.rig.service import Service
+from gates.rig.service import Service
 
 MINIMUM_ROUTES = 20
 

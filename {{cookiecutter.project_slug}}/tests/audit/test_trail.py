@@ -9,7 +9,7 @@ from app.audit import trail
 from app.audit.models import AuditEvent, AuditHead
 from app.db.tenancy import ALL_TENANTS
 from app.runtime import Runtime
-from tests.rig import people
+from gates.rig import people
 
 pytestmark = pytest.mark.anyio
 

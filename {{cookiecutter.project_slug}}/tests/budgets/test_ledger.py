@@ -13,7 +13,7 @@ from app.budgets.models import BudgetCap
 from app.db.tenancy import ALL_TENANTS
 from app.errors import BudgetExceeded, RunLimitExceeded
 from app.runtime import Runtime
-from tests.rig import people
+from gates.rig import people
 
 pytestmark = pytest.mark.anyio
 PURPOSE = CallPurpose("assistant", "test-model", "v1")

@@ -12,8 +12,8 @@ from app.db.engine import TransactionOpen, require_no_transaction
 from app.db.tenancy import ALL_TENANTS
 from app.identity.models import Member
 from app.runtime import Runtime
-from tests.rig import people
-from tests.rig.people import Person
+from gates.rig import people
+from gates.rig.people import Person
 
 pytestmark = pytest.mark.anyio
 

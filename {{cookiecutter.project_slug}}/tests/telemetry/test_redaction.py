@@ -9,8 +9,9 @@ import structlog
 
 from app.errors import NotFound, ProviderAuthFailed
 from app.identity.tokens import generate
+from app.telemetry import redaction
 from app.telemetry.logs import configure_logs
-from app.telemetry.redaction import MASK, scrub
+from app.telemetry.redaction import MASK, protect, scrub
 from app.telemetry.setup import before_send
 
 KEY = generate("production").token
@@ -40,6 +41,17 @@ def test_a_secret_is_masked_wherever_it_stands(secret: str) -> None:
     assert secret not in text
     assert "hunter2" not in text
     assert MASK in text
+
+
+def test_this_process_s_own_secrets_are_masked_whatever_they_look_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_known", [])
+    assert scrub("lost: correct horse/battery") == "lost: correct horse/battery"
+    protect(["correct horse/battery", "short"])
+    assert scrub(["lost: correct horse/battery", "correct%20horse%2Fbattery", "short"]) == [
+        f"lost: {MASK}",
+        MASK,
+        "short",
+    ]
 
 
 def test_a_sensitive_field_is_masked_whatever_it_holds() -> None:

@@ -25,8 +25,8 @@ from app.tools.guard import CallerOfRun, Guard
 from app.tools.models import Approval, ToolCall
 from app.tools.outcome import Invalid, Parked, Performed, Refused
 from app.tools.spec import ToolContext, ToolFailure, ToolSpec, tool
-from tests.rig import people
-from tests.rig.people import Person
+from gates.rig import people
+from gates.rig.people import Person
 
 pytestmark = pytest.mark.anyio
 EFFECTS: list[str] = []  # written by the tools themselves: what really happened

@@ -15,7 +15,7 @@ from app.runs.models import Run
 from app.runtime import Runtime
 from app.settings import load_settings
 from app.tools.models import Approval
-from tests.rig import people
+from gates.rig import people
 
 pytestmark = pytest.mark.anyio
 PATIENCE = timedelta(seconds=30)

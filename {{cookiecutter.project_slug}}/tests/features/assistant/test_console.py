@@ -4,8 +4,8 @@ import re
 
 import httpx2
 
-from tests.rig.people import Person
-from tests.rig.service import Service
+from gates.rig.people import Person
+from gates.rig.service import Service
 
 TASK = "Create a ticket: <script>alert(1)</script> the printer is jammed."
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig.databases import NewDatabase
-from tests.rig.people import Person
-from tests.rig.service import Service, running
+from gates.rig.databases import NewDatabase
+from gates.rig.people import Person
+from gates.rig.service import Service, running
 
 TASK = "Check whether we know this outage, and create a ticket for it."
 

@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import uuid4
 
-import httpx2
 import pytest
 from sqlalchemy import update
 
@@ -12,8 +11,8 @@ from app.db.base import utc_now
 from app.db.tenancy import ALL_TENANTS
 from app.runtime import Runtime
 from app.tools.models import Approval
-from tests.rig.people import Person
-from tests.rig.service import Service, wait_for
+from gates.rig.people import Person
+from gates.rig.service import Service, wait_for
 
 DOCUMENTS = [("mail.txt", "Checkout fails with error 502 since 9:00. Urgent."), ("log.txt", "upstream timed out")]
 TASK = "Check whether we know this outage, and create a ticket for it."
@@ -250,11 +249,10 @@ def test_metrics_count_what_happened(service: Service) -> None:
     member, *_ = service.people(*CAST)
     run_id = service.start_run(member, "Find tickets.").json()["id"]
     service.run_until(member, run_id, "succeeded")
-    base = f"http://127.0.0.1:{service.operations_port}"
-    metrics = httpx2.get(f"{base}/metrics", trust_env=False).text
+    metrics = service.operations("/metrics").text
     assert 'ai_runs_total{feature="assistant",outcome="succeeded"}' in metrics
     assert "ai_cost_usd_total" in metrics
-    assert httpx2.get(f"{base}/version", trust_env=False).json()["prompts"]["assistant"]
+    assert service.operations("/version").json()["prompts"]["assistant"]
 
 
 def test_a_question_nobody_answers_expires(service: Service) -> None:

@@ -10,9 +10,9 @@ from app.db.base import new_id
 from app.runs.intake import RunRequest
 from app.runs.models import Run
 from app.runtime import Runtime
+from gates.rig import people
+from gates.rig.provider import Provider, calls, says
 from tests.conftest import OpenWithProvider
-from tests.rig import people
-from tests.rig.provider import Provider, calls, says
 
 pytestmark = pytest.mark.anyio
 ANSWER = calls("final_result", {"answer": "All is well.", "sources": [], "ticket_ids": []}, "call_answer")

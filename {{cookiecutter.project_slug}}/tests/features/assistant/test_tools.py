@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.rig.databases import NewDatabase
-from tests.rig.people import Person
-from tests.rig.service import Service, running
+from gates.rig.databases import NewDatabase
+from gates.rig.people import Person
+from gates.rig.service import Service, running
 
 
 @pytest.fixture

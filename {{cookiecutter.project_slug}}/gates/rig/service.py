@@ -19,8 +19,8 @@ import httpx2
 from app.bootstrap import open_runtime
 from app.runtime import Runtime
 from app.settings import load_settings
-from tests.rig import people
-from tests.rig.people import Person
+from gates.rig import people
+from gates.rig.people import Person
 
 START_SECONDS = 60
 ATTEMPTS = 3
@@ -36,6 +36,8 @@ class Service:
     database_url: str
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
+    module: str = "app"  # or gates.rig.serve, which adds the probe
+    answers: list[httpx2.Response] = field(default_factory=list)  # everything it said, for leak scans
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
     operations_port: int = 0
@@ -65,7 +67,7 @@ class Service:
             "OPERATIONS_PORT": str(self.operations_port),
             **self.environment,
         }
-        command = [sys.executable, "-m", "app", "serve"]
+        command = [sys.executable, "-m", self.module, "serve"]
         with self.log.open("ab") as log:
             environment = {**os.environ, **settings}
             self.process = subprocess.Popen(command, cwd=self.log.parent, env=environment, stderr=log)
@@ -108,7 +110,10 @@ class Service:
         """Do something on the service's database with a runtime of our own."""
 
         async def run() -> Any:
-            async with open_runtime(load_settings(database_url=self.database_url, environment="test")) as runtime:
+            settings = {"database_url": self.database_url, "environment": "test"}
+            if "CONFIG_DIR" in self.environment:
+                settings["config_dir"] = self.environment["CONFIG_DIR"]
+            async with open_runtime(load_settings(**settings), durable=False) as runtime:
                 return await work(runtime)
 
         return asyncio.run(run())
@@ -117,11 +122,25 @@ class Service:
         headers = dict(options.pop("headers", {}))
         if who is not None:
             headers["Authorization"] = f"Bearer {who.key}"
-        return httpx2.request(method, self.base_url + path, headers=headers, trust_env=False, timeout=40, **options)
+        answer = httpx2.request(method, self.base_url + path, headers=headers, trust_env=False, timeout=40, **options)
+        self.answers.append(answer)
+        return answer
 
-    def start_run(self, who: Person, task: str, *, documents: Sequence[tuple[str, str]] = (), key: str = "") -> Any:
+    def operations(self, path: str) -> httpx2.Response:
+        """From the port that only the inside of the network sees."""
+        return httpx2.get(f"http://127.0.0.1:{self.operations_port}{path}", trust_env=False)
+
+    def start_run(
+        self,
+        who: Person,
+        task: str,
+        *,
+        documents: Sequence[tuple[str, str]] = (),
+        key: str = "",
+        feature: str = "assistant",
+    ) -> Any:
         body = {
-            "feature": "assistant",
+            "feature": feature,
             "task": task,
             "documents": [{"name": name, "text": text} for name, text in documents],
         }
@@ -145,8 +164,8 @@ class Service:
 
 
 @contextmanager
-def running(database_url: str, folder: Path, **environment: str) -> Iterator[Service]:
-    service = Service(database_url, folder / f"service-{uuid4().hex[:8]}.log", environment)
+def running(database_url: str, folder: Path, module: str = "app", **environment: str) -> Iterator[Service]:
+    service = Service(database_url, folder / f"service-{uuid4().hex[:8]}.log", environment, module)
     service.start()
     try:
         yield service

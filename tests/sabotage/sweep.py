@@ -1,0 +1,216 @@
+"""The sabotage sweep: every control is cut out of a running service, and its proof must notice for the named reason.
+
+    python -m tests.sabotage.sweep            all patches; renews gates/sabotage.json when every one is caught
+    python -m tests.sabotage.sweep SEC-02     the patches of one control
+
+One service is rendered and set up. Its proofs must all hold as it is, since a proof that fails anyway notices
+nothing. Then each patch goes into a copy of its own, and the proofs of its control run there. A planted proof that is
+always green must be reported as one that noticed nothing, or the sweep does not believe itself.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cookiecutter.main import cookiecutter
+from rich.console import Console
+from rich.table import Table
+
+from tests.sabotage.patches import PLANTED, Patch, PatchInvalid, chosen, load
+
+TEMPLATE = Path(__file__).resolve().parent.parent.parent
+SOURCE = TEMPLATE / "{{cookiecutter.project_slug}}"
+JOBS = 3  # a proof mostly waits for its service
+LIMIT_SECONDS = 300
+LEFT_OUT = shutil.ignore_patterns(".venv", ".uv", ".git", ".gates", ".mypy_cache", "data")
+Verdict = Literal["caught", "SURVIVED", "WRONG REASON", "INVALID"]
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+
+@dataclass(frozen=True)
+class Result:
+    patch: Patch
+    verdict: Verdict
+    seconds: float
+    told: str = ""
+    proofs: tuple[str, ...] = ()  # the files whose proofs noticed
+
+
+def main(wanted: str = "") -> int:
+    patches = chosen(load(), wanted)
+    with tempfile.TemporaryDirectory(prefix="sabotage-") as folder:
+        workshop = Path(folder)
+        workshop.chmod(0o755)
+        project = _ready(workshop)
+        broken = _baseline(project, sorted({patch.control for patch in patches}))
+        if broken:
+            out.print(f"[red]The untouched service does not hold:[/]\n{broken}")
+            return 1
+        results = _sweep(project, workshop, patches)
+        honest = _planted(project, workshop)
+        machinery = _machinery(project)
+    _show(results)
+    if not honest:
+        out.print("[red]A planted proof that is always green was not reported: this sweep shows nothing.[/]")
+        return 1
+    out.print("The planted proof that is always green was reported, as it must be.")
+    if any(result.verdict != "caught" for result in results):
+        return 1
+    if not wanted:
+        _record(results, machinery)
+    return 0
+
+
+def _ready(workshop: Path) -> Path:
+    project = Path(cookiecutter(str(TEMPLATE), no_input=True, output_dir=str(workshop)))
+    environment = os.environ | {"PATH": os.pathsep.join([str(TEMPLATE / ".uv" / "bin"), os.environ["PATH"]])}
+    command = ["make", "setup", f"PYTHON={sys.executable}"]
+    subprocess.run(command, cwd=project, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return project
+
+
+def _baseline(project: Path, controls: Sequence[str]) -> str:
+    """Run the proofs of these controls on the service as it is; returns what does not hold."""
+    started = time.monotonic()
+    records, last_words = _prove(project, project, controls, "-n", "2")
+    seconds = time.monotonic() - started
+    if not records:
+        return last_words
+    out.print(f"The untouched service: {len(records)} proofs of {len(controls)} controls in {seconds:.0f} s.")
+    return "\n".join(f"{r['proof']}: {r['status']} {r['assertion']} {r['detail']}" for r in records if _failed(r))
+
+
+def _prove(project: Path, copy: Path, controls: Sequence[str], *arguments: str) -> tuple[list[dict[str, Any]], str]:
+    """Run the fast proofs of these controls in a copy, with the project's environment; (records, last words)."""
+    evidence = copy / "sabotage-evidence.jsonl"
+    command = [str(project / ".venv/bin/python"), "-m", "pytest", "-p", "gates.plugin", "gates", "-q", "--fast"]
+    command += [f"--evidence={evidence}", *(f"--control={control}" for control in controls), *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPATH"] = str(copy)
+    try:
+        done = subprocess.run(
+            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return [], f"not finished after {LIMIT_SECONDS} s"
+    records = [json.loads(line) for line in evidence.read_text().splitlines()] if evidence.exists() else []
+    return records, done.stdout[-1500:]
+
+
+def _sweep(project: Path, workshop: Path, patches: Sequence[Patch]) -> list[Result]:
+    with ThreadPoolExecutor(JOBS) as pool:
+        results = []
+        for result in pool.map(lambda patch: _try(project, workshop, [patch]), patches):
+            results.append(result)
+            mark = "[green]✔[/]" if result.verdict == "caught" else "[red]✘[/]"
+            out.print(f"  {mark} {result.patch.name} [dim]{result.verdict}, {result.seconds:.0f} s {result.told}[/]")
+    return results
+
+
+def _planted(project: Path, workshop: Path) -> bool:
+    """Cut a control and gut its proof as well: an honest sweep says that nobody noticed."""
+    [hollow] = load(PLANTED)
+    cut = next(patch for patch in load() if (patch.control, patch.assertion) == (hollow.control, hollow.assertion))
+    return _try(project, workshop, [hollow, cut]).verdict == "SURVIVED"
+
+
+def _try(project: Path, workshop: Path, patches: Sequence[Patch]) -> Result:
+    patch = patches[-1]
+    copy = workshop / "copies" / "-".join(p.name for p in patches)
+    started = time.monotonic()
+    shutil.copytree(project, copy, symlinks=True, ignore=LEFT_OUT)
+    try:
+        for each in patches:
+            each.apply(copy)
+        records, last_words = _prove(project, copy, [patch.control], "-k", f"{patch.proof} and not on_postgresql")
+    except PatchInvalid as error:
+        return Result(patch, "INVALID", 0, str(error))
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+    verdict, told = _verdict(patch, records, last_words)
+    noticed = {r["proof"].partition("::")[0] for r in records if r["assertion"] == patch.assertion}
+    return Result(patch, verdict, time.monotonic() - started, told, tuple(sorted(noticed)))
+
+
+def _verdict(patch: Patch, records: Sequence[dict[str, Any]], last_words: str) -> tuple[Verdict, str]:
+    failed = [record for record in records if _failed(record)]
+    if not records:
+        return "WRONG REASON", f"no proof ran: {last_words[-300:]}"
+    if not failed:
+        return "SURVIVED", "every proof still holds"
+    # The service must have started and done its legitimate work; then the named assertion must have failed.
+    astray = [r for r in failed if r["status"] != "FAIL" or not r["positive"] or not r["assertion"]]
+    if astray:
+        return "WRONG REASON", f"{astray[0]['status']} {astray[0]['assertion']}: {astray[0]['detail'][:200]}"
+    if patch.assertion not in {record["assertion"] for record in failed}:
+        return "WRONG REASON", f"{failed[0]['assertion']} failed: {failed[0]['detail'][:200]}"
+    return "caught", ""
+
+
+def _failed(record: dict[str, Any]) -> bool:
+    return record["status"] not in {"PASS", "N/A"}
+
+
+def _show(results: Sequence[Result]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("id", "patch", "assertion", "verdict", "seconds", "cuts"):
+        table.add_column(name, justify="right" if name == "seconds" else "left")
+    for result in results:
+        patch, style = result.patch, "green" if result.verdict == "caught" else "bold red"
+        verdict = f"[{style}]{result.verdict}[/]"
+        table.add_row(patch.control, patch.name, patch.assertion, verdict, f"{result.seconds:.0f}", patch.cuts)
+    out.print(table)
+    for result in results:
+        if result.verdict != "caught":
+            out.print(f"[red]{result.patch.name}: {result.verdict}[/] {result.told}", soft_wrap=True)
+    caught = sum(result.verdict == "caught" for result in results)
+    controls = len({result.patch.control for result in results})
+    out.print(f"{caught} of {len(results)} sabotages of {controls} controls were caught for their named reason.")
+
+
+def _machinery(project: Path) -> str:
+    """The service's own digest of what all its proofs stand on."""
+    code = "from gates.sabotage import machinery; print(machinery())"
+    command = [str(project / ".venv/bin/python"), "-c", code]
+    return subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _record(results: Sequence[Result], machinery: str) -> None:
+    """Renew gates/sabotage.json: what was caught, for which files. It changes only when they do."""
+    kills = [
+        {
+            "control": result.patch.control,
+            "patch": result.patch.name,
+            "assertion": result.patch.assertion,
+            "proof": result.patch.proof,
+            "files": {name: _sha256(SOURCE / name) for name in sorted({*result.patch.touches, *result.proofs})},
+        }
+        for result in results
+    ]
+    target = SOURCE / "gates" / "sabotage.json"
+    text = json.dumps({"machinery": machinery, "kills": kills}, indent=1) + "\n"
+    if not target.exists() or target.read_text() != text:
+        target.write_text(text)
+        out.print("gates/sabotage.json was renewed: commit it.")
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(*sys.argv[1:2]))
+    except PatchInvalid as error:
+        out.print(f"[red]{error}[/]")
+        sys.exit(2)

@@ -1,0 +1,190 @@
+"""The gates of a generated service: what a fresh one scores, and that they cannot be talked round."""
+
+import ast
+import json
+import re
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.generated import copy, make, succeeds
+
+pytestmark = pytest.mark.service
+PROVEN = ("security", "access", "validation", "errors", "cost")  # the gates that have proofs so far
+
+
+@pytest.fixture(scope="module")
+def service(project: Path, workshop: Path) -> Path:
+    """A clone of the project, committed, with its environment."""
+    clone = copy(project, workshop)
+    succeeds(clone, "setup")
+    return clone
+
+
+def _git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def _card(service: Path) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((service / ".gates" / "scorecard.json").read_text())
+    return card
+
+
+def _levels(service: Path) -> dict[str, int]:
+    return {gate["id"]: gate["level"] for gate in _card(service)["gates"]}
+
+
+def test_1_a_fresh_service_is_paused_and_told_exactly_why(service: Path) -> None:
+    done = make(service, "gates")
+    assert done.returncode == 2, done.stdout  # make's own code for a recipe that failed
+    assert "PAUSED" in done.stdout
+    card = _card(service)
+    assert card["decision"] == "PAUSED"
+    controls = {c["id"]: c for gate in card["gates"] for c in gate["controls"]}
+    unproven = {name for name, c in controls.items() if c["state"] != "PASS"}
+    assert {controls[name]["reason"] for name in unproven} == {"no proof yet"}
+    assert len(controls) - len(unproven) == 18
+    assert {c["sabotage"] for name, c in controls.items() if name not in unproven} == {"caught"}
+    missing = {lack["id"] for gate in card["gates"] for lack in gate["missing"]}
+    assert {"SEC-03", "SEC-P1", "CST-05"} <= missing
+    assert not missing & (set(controls) - unproven)
+    assert all(name in done.stdout for name in missing)
+    badge = (service / ".gates" / "badge.svg").read_text()
+    assert "PAUSED 0/10" in badge
+
+
+def test_2_the_report_is_one_file_that_needs_nothing_else(service: Path) -> None:
+    page = (service / ".gates" / "scorecard.html").read_text()
+    assert not re.findall(r"(?:src|href)=\"(?!#)[^\"]+\"|@import|url\(|<script", page)
+    for gate in _card(service)["gates"]:
+        assert gate["name"] in page
+        for control in gate["controls"]:
+            assert control["id"] in page
+
+
+@pytest.mark.parametrize("gate", PROVEN)
+@pytest.mark.parametrize("how", ["removed", "skipped", "hollow"])
+def test_3_a_proof_file_that_is_gone_skipped_or_hollow_lowers_the_score(service: Path, gate: str, how: str) -> None:
+    before = _levels(service)[gate]
+    [file] = (service / "gates").glob(f"test_*_{gate}.py")
+    evidence = service / ".gates" / "evidence.jsonl"
+    source, kept = file.read_text(), evidence.read_text()
+    try:
+        match how:
+            case "removed":
+                file.unlink()
+            case "skipped":
+                file.write_text(source + "\nimport pytest\n\npytestmark = pytest.mark.skip(reason='later')\n")
+            case "hollow":
+                file.write_text(_hollow(source))
+        done = make(service, "gates", GATE=gate)
+        assert done.returncode == 2
+        card = _card(service)["gates"][0]
+        states = {c["state"] for c in card["controls"]}
+        assert card["level"] < before
+        assert card["level"] == 0
+        assert "PASS" not in states
+        assert {"removed": "STALE", "skipped": "SKIP", "hollow": "FAIL"}[how] in states
+    finally:
+        file.write_text(source)
+        evidence.write_text(kept)
+        _score(service)  # the next case starts from the real score again
+
+
+def _score(service: Path) -> subprocess.CompletedProcess[str]:
+    """Judge the evidence that is there."""
+    command = [".venv/bin/python", "-m", "gates", "score"]
+    return subprocess.run(command, cwd=service, capture_output=True, text=True, check=False)
+
+
+def _hollow(source: str) -> str:
+    """The same proofs with nothing in them."""
+    tree = ast.parse(source)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            node.body = ast.parse("with proof.positive('nothing'):\n    pass").body
+    return ast.unparse(tree)
+
+
+def test_4_evidence_of_another_commit_counts_for_nothing(service: Path) -> None:
+    _git(service, "commit", "--allow-empty", "--no-verify", "-m", "another commit")
+    done = _score(service)
+    assert done.returncode == 1
+    assert "the evidence is of commit" in done.stdout
+    assert set(_levels(service).values()) == {0}
+    _git(service, "reset", "--soft", "HEAD~1")
+
+
+def test_5_a_service_that_answers_403_to_everything_scores_at_most_one(project: Path, workshop: Path) -> None:
+    clone = copy(project, workshop)
+    middleware = clone / "app" / "api" / "middleware.py"
+    text = middleware.read_text()
+    first = "        given = Headers(scope=scope)"
+    closed = (
+        '        if scope["path"] not in {"/livez", "/readyz"}:\n'
+        "            await problem(Forbidden())(scope, receive, send)\n            return\n"
+    )
+    assert first in text
+    text = text.replace(first, closed + first).replace("import AppError,", "import AppError, Forbidden,")
+    middleware.write_text(text)
+    succeeds(clone, "setup")
+    assert make(clone, "gates", FAST="1").returncode == 2
+    assert max(_levels(clone).values()) <= 1
+
+
+def test_6_gates_that_are_complete_say_go(project: Path, workshop: Path) -> None:
+    """A real run of the real proofs, on a catalogue of only what is built, with its attestations: GO."""
+    clone = copy(project, workshop)
+    catalogue = clone / "gates" / "controls.toml"
+    head, *blocks = re.split(r"(?=^\[\[)", catalogue.read_text(), flags=re.MULTILINE)
+    built = [b for b in blocks if not b.startswith("[[gate.control]]") or "assertions" in b]
+    catalogue.write_text(head + "".join(b for b in built if _belongs(b, blocks, "cost")))
+    today = datetime.now(UTC).date()
+    (clone / "attestations.toml").write_text(
+        '[[attestation]]\nid = "CST-P1"\nstatement = "A spend limit is set at the provider, by project or key."\n'
+        f'person = "Ada Lovelace"\ndate = {today}\nexpires = {today + timedelta(days=1)}\nevidence = "a link"\n'
+    )
+    succeeds(clone, "setup")
+    _git(clone, "add", "--all")
+    _git(clone, "commit", "--no-verify", "-m", "attested")
+    shown = succeeds(clone, "gates")
+    assert "GO" in shown
+    [gate] = _card(clone)["gates"]
+    assert (gate["id"], gate["level"], gate["missing"]) == ("cost", 4, [])
+
+
+def _belongs(block: str, blocks: list[str], gate: str) -> bool:
+    """Whether a block of the catalogue stands under this gate."""
+    before = [b for b in blocks[: blocks.index(block) + 1] if b.startswith("[[gate]]")]
+    return f'id = "{gate}"' in before[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (".gates/evidence.jsonl", "no json\n", "evidence.jsonl, line 1"),
+        ("gates/controls.toml", "[[gate]]\n", "controls.toml"),
+        ("attestations.toml", "[[attestation]]\n", "attestations.toml: attestation.0"),
+    ],
+)
+def test_7_what_cannot_be_judged_says_so_with_exit_code_2(service: Path, name: str, content: str, told: str) -> None:
+    file = service / name
+    before = file.read_text()
+    file.write_text(content)
+    try:
+        done = _score(service)
+    finally:
+        file.write_text(before)
+    assert done.returncode == 2
+    assert "CANNOT JUDGE" in done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_8_an_unknown_gate_is_named_with_what_there_is(service: Path) -> None:
+    done = make(service, "gates", GATE="cots")
+    assert "no gate cots: choose from security, access" in done.stdout

@@ -1,0 +1,90 @@
+"""`python -m gates`: run the proofs, judge the evidence, print the scorecard. Exit 0 GO, 1 PAUSED, 2 cannot judge."""
+
+import sys
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from gates import attestations, evidence, page, report, run, screen, subject
+from gates.attestations import AttestationsUnreadable
+from gates.catalogue import ROOT, Catalogue, CatalogueInvalid
+from gates.evidence import EvidenceUnreadable
+from gates.run import ProofsBroken, Selection
+from gates.sabotage import Kills
+from gates.scorecard import EXIT, Scorecard, judge
+
+CANNOT_JUDGE = EXIT["CANNOT JUDGE"]
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
+Only = Annotated[str, typer.Option("--gate", help="Only these gates, such as: cost,errors")]
+
+
+@app.command("run")
+def run_proofs(
+    gate: Only = "",
+    fast: Annotated[bool, typer.Option("--fast", help="Leave out slow proofs.")] = False,
+    url: Annotated[str, typer.Option("--url", help="Only what HTTP can show, at a deployed service.")] = "",
+    proofs_only: Annotated[
+        bool, typer.Option("--proofs-only", help="Fail on a proof that fails, without judging.")
+    ] = False,
+) -> None:
+    """Run the proofs and print the scorecard."""
+    catalogue = Catalogue.load()
+    chosen = catalogue.named(gate)
+    selection = Selection(chosen, fast=fast, url=url, complete=not gate and not fast)
+    records = run.proofs(selection)
+    if url:
+        sys.exit(screen.show_remote(url, records))
+    if proofs_only:
+        sys.exit(screen.show_proofs(records))
+    _judged(catalogue, gate)
+
+
+@app.command()
+def score(gate: Only = "") -> None:
+    """Judge the evidence that is there, without running anything."""
+    _judged(Catalogue.load(), gate)
+
+
+@app.command("page")
+def write_page() -> None:
+    """Write docs/gates.md from the catalogue."""
+    target = ROOT / "docs" / "gates.md"
+    target.write_text(page.page(Catalogue.load()), encoding="utf-8")
+    print(f"wrote {target}")
+
+
+def _judged(catalogue: Catalogue, gate: str) -> None:
+    card = scorecard(catalogue, gate)
+    written = report.write(card)
+    screen.show(card, written)
+    sys.exit(EXIT[card.decision])
+
+
+def scorecard(catalogue: Catalogue, gate: str = "") -> Scorecard:
+    """The scorecard of the evidence, attestations and sabotage that lie in this folder."""
+    now = datetime.now(UTC)
+    if not evidence.FILE.exists():
+        raise EvidenceUnreadable("there is no evidence here; run: make gates")
+    kills = Kills.load()
+    return judge(
+        catalogue,
+        evidence.read(),
+        attestations.load(catalogue, now.date()),
+        {control: kills.caught(control) for control in catalogue.controls},
+        subject.current(),
+        now,
+        gates=catalogue.named(gate),
+    )
+
+
+def main() -> None:
+    try:
+        app()
+    except (CatalogueInvalid, EvidenceUnreadable, AttestationsUnreadable, ProofsBroken) as error:
+        screen.cannot_judge(str(error))
+        sys.exit(CANNOT_JUDGE)
+
+
+if __name__ == "__main__":
+    main()

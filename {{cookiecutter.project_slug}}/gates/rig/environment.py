@@ -1,0 +1,12 @@
+"""A developer's own settings must not reach a test or a proof: neither from the environment nor from .env."""
+
+import os
+
+from app.settings import Settings
+
+
+def isolate() -> None:
+    for name in Settings.model_fields:
+        os.environ.pop(name.upper(), None)
+    os.environ["ENV_FILE"] = ""
+    Settings.model_config["env_file"] = None

@@ -1,0 +1,108 @@
+"""The probe: a feature of the rig's own, with a tool of each effect, so that proofs outlive the example feature.
+
+Its tools do one thing: tell the effects recorder, over a socket, what they were called with and on whose authority.
+"""
+
+import os
+from dataclasses import asdict, replace
+from functools import wraps
+from typing import Annotated, Any, Literal
+
+import httpx2
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+
+from app.api.guards import require
+from app.identity.principal import Principal
+from app.manifest import Feature
+from app.policy.decision import Effect
+from app.runs.agents import AgentSpec
+from app.tools.spec import ToolContext, ToolSpec, tool
+from gates.rig.effects import Effect as Happened
+
+EFFECTS_URL = "RIG_EFFECTS_URL"
+LEAK = "RIG_LEAK"  # the service's own secrets, which the crashes below carry in their messages
+Query = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9 _-]{1,80}$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class Done(BaseModel):
+    done: bool
+
+
+class ProbeAnswer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    answer: str = Field(min_length=1, max_length=4_000)
+    mood: Literal["calm", "busy"]
+
+
+async def _tell(context: ToolContext, name: str, arguments: dict[str, Any]) -> Done:
+    who = context.principal
+    permissions = frozenset(who.permissions)
+    key = context.idempotency_key
+    effect = Happened(name, arguments, who.tenant_id, who.member_id, permissions, context.run_id, key)
+    async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
+        told = asdict(effect) | {"permissions": sorted(permissions)}
+        (await client.post(os.environ[EFFECTS_URL], json=told)).raise_for_status()
+    return Done(done=True)
+
+
+@tool(effect=Effect.READ, permission="probe:read")
+async def probe_lookup(context: ToolContext, query: Query, limit: Annotated[int, Field(ge=1, le=20)] = 5) -> Done:
+    """Look something up."""
+    return await _tell(context, "probe_lookup", {"query": query, "limit": limit})
+
+
+@tool(effect=Effect.READ, permission="probe:read")
+async def probe_crash(context: ToolContext, query: Query) -> Done:
+    """Look something up in a place that is broken."""
+    await _tell(context, "probe_crash", {"query": query})
+    raise RuntimeError(f"connection to {os.environ.get(LEAK, '')} lost")
+
+
+@tool(effect=Effect.WRITE, permission="probe:write")
+async def probe_write(context: ToolContext, text: Text) -> Done:
+    """Write something down."""
+    return await _tell(context, "probe_write", {"text": text})
+
+
+@tool(effect=Effect.DELETE, permission="probe:delete")
+async def probe_delete(context: ToolContext, item: Query) -> Done:
+    """Delete something."""
+    return await _tell(context, "probe_delete", {"item": item})
+
+
+@tool(effect=Effect.EXTERNAL_POST, permission="probe:post")
+async def probe_post(context: ToolContext, text: Text) -> Done:
+    """Send something away."""
+    return await _tell(context, "probe_post", {"text": text})
+
+
+router = APIRouter(prefix="/v1/probe", tags=["probe"])
+
+
+@router.get("/crash")
+async def crash(_: Annotated[Principal, require("probe:read")]) -> None:
+    """A route with a bug, as every product has one some day."""
+    raise RuntimeError(f"SELECT secret FROM members -- {os.environ.get(LEAK, '')}")
+
+
+TOOLS = (probe_lookup, probe_crash, probe_write, probe_delete, probe_post)
+FEATURE = Feature(
+    name="probe",
+    agent=AgentSpec(name="probe", instructions="You are the probe.", output_type=ProbeAnswer, tools=TOOLS),
+    router=router,
+)
+
+
+def recorded(feature: Feature) -> Feature:
+    """The feature with tools that only tell the recorder: a proof must see what would happen without its happening."""
+    return replace(feature, agent=replace(feature.agent, tools=tuple(map(_recorded, feature.agent.tools))))
+
+
+def _recorded(spec: ToolSpec) -> ToolSpec:
+    @wraps(spec.function)
+    async def tell(context: ToolContext, **arguments: Any) -> Done:
+        return await _tell(context, spec.name, TypeAdapter(Any).dump_python(arguments, mode="json"))
+
+    return replace(spec, function=tell, result=TypeAdapter(Done))

@@ -1,0 +1,181 @@
+"""Everything a proof needs around one running service: provider, back ends, sink, clock, people, canaries."""
+
+import json
+import os
+import shutil
+import sqlite3
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import psycopg
+
+from app.settings import ROOT
+from gates.rig import probe, serve
+from gates.rig.canaries import Canaries, canary
+from gates.rig.clock import Clock
+from gates.rig.effects import Effect, Effects, effects
+from gates.rig.formats import Reply, Wire
+from gates.rig.people import Person
+from gates.rig.provider import Answer, Provider, Script, calls, provider
+from gates.rig.service import Service, running, wait_for
+from gates.rig.sink import Sink, sink
+
+# Roles of the rig, beside the product's own. Proofs of a rule use these, so that a product may change its roles.
+ROLES = {
+    "probe_starter": ["runs:read", "runs:write"],
+    "probe_reader": ["runs:read", "runs:write", "usage:read", "probe:read"],
+    "probe_writer": [
+        "runs:read", "runs:write", "usage:read", "probe:read", "probe:write", "probe:delete", "probe:post",
+    ],
+    "probe_approver": ["runs:read", "approvals:read", "approvals:decide"],
+    "probe_admin": ["runs:read", "usage:read", "approvals:read", "keys:write", "budgets:write", "audit:read"],
+}  # fmt: skip
+MODEL = "probe-model-1"
+# Small enough that the product's own caps leave room for every proof.
+INPUT_USD_PER_MTOK, OUTPUT_USD_PER_MTOK = "0.01", "0.10"
+
+
+def final(answer: str = "All is well.", mood: str = "calm") -> Reply:
+    """The probe's typed answer, which ends its run."""
+    return calls("final_result", {"answer": answer, "mood": mood}, f"call_answer_{uuid4().hex[:6]}")
+
+
+@dataclass
+class World:
+    service: Service
+    model: Provider
+    effects: Effects
+    sink: Sink
+    clock: Clock
+    canaries: Canaries
+    config: Path
+    names: Path  # what `*.rig.test` resolves to, see gates/rig/names.py
+    wire: Wire = "openai"
+
+    def people(self, *roles: Sequence[str]) -> list[Person]:
+        return self.service.people(*roles)
+
+    def run(self, who: Person, *answers: Answer, until: Sequence[str] = ("succeeded", "failed"), **more: Any) -> "Ran":
+        """Start a run of the probe that follows a script, and wait for one of these states."""
+        started = self.start(who, *answers, **more)
+        return self.settled(who, started, until)
+
+    def start(self, who: Person, *answers: Answer, feature: str = "probe", **more: Any) -> "Ran":
+        script = self.model.script(*answers)
+        answer = self.service.start_run(who, script.task(), feature=feature, **more)
+        return Ran(answer, script, answer.json() if answer.status_code == 202 else {})
+
+    def settled(self, who: Person, ran: "Ran", until: Sequence[str] = ("succeeded", "failed")) -> "Ran":
+        if ran.answer.status_code == 202:
+            ran.state = self.service.run_until(who, ran.id, *until)
+        return ran
+
+    def effects_of(self, ran: "Ran") -> list[Effect]:
+        return self.effects.of(ran.id) if ran.state else []
+
+    def question(self, approver: Person, ran: "Ran") -> Any:
+        """The one open question of a run."""
+        return wait_for(lambda: self.service.pending(approver, ran.id))[0]
+
+    def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Straight at the service's store, behind its back. Parameters as `?`."""
+        url = self.service.database_url
+        if not url.startswith("sqlite"):
+            with psycopg.connect(url, autocommit=True) as connection:
+                done = connection.execute(statement.replace("?", "%s").encode(), parameters)
+                return done.fetchall() if done.description else []
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=20)) as file, file:
+            return file.execute(statement, parameters).fetchall()
+
+    def store(self) -> bytes:
+        """Everything the service has written to its database, as bytes."""
+        path = Path(self.service.database_url.removeprefix("sqlite:///"))
+        return b"".join(file.read_bytes() for file in path.parent.glob(f"{path.name}*"))
+
+    @contextmanager
+    def broken(self, table: str) -> Iterator[None]:
+        """The store of one kind of record is gone until the block ends."""
+        self.sql(f"ALTER TABLE {table} RENAME TO {table}_gone")
+        try:
+            yield
+        finally:
+            self.sql(f"ALTER TABLE {table}_gone RENAME TO {table}")
+
+
+@dataclass
+class Ran:
+    """A run as its owner sees it: the answer to its start, its script, and its state once it was awaited."""
+
+    answer: httpx2.Response
+    script: Script
+    state: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        return str(self.state.get("id", ""))
+
+
+@contextmanager
+def opened(database_url: str, folder: Path, *, wire: Wire = "openai", **settings: str) -> Iterator[World]:
+    """A world around a service of its own, with the product's configuration and the rig's additions.
+
+    A setting whose value is `SINK` or `DSN` gets the sink's address, or an error tracker's there."""
+    home = folder / f"world-{uuid4().hex[:8]}"
+    home.mkdir(parents=True)
+    config = _config(home / "config")
+    canaries = Canaries({name: canary(name) for name in ("provider-key", "session-secret")})
+    clock = Clock(home / "clock")
+    clock.reset()
+    with provider() as model, effects() as happened, sink() as received:
+        names = home / "names.json"
+        names.write_text("{}")
+        environment = {
+            "CONFIG_DIR": str(config),
+            "MODEL_PROVIDER": wire,
+            # The Anthropic SDK adds the version to the path by itself.
+            "MODEL_BASE_URL": model.url if wire == "openai" else model.url.removesuffix("/v1"),
+            "MODEL_API_KEY": canaries.values["provider-key"],
+            "SESSION_SECRET": canaries.values["session-secret"],
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            probe.EFFECTS_URL: happened.url,
+            probe.LEAK: " and ".join(canaries.values.values()),
+            serve.CLOCK: str(clock.file),
+            serve.NAMES: str(names),
+            **settings,
+        }
+        places = {"SINK": received.url, "DSN": received.url.replace("://", "://public@") + "/1"}
+        environment = {name: places.get(value, value) for name, value in environment.items()}
+        with running(database_url, home, "gates.rig.serve", **environment) as service:
+            yield World(service, model, happened, received, clock, canaries, config, names, wire)
+
+
+def _config(folder: Path) -> Path:
+    """The product's configuration, with the rig's roles and a model whose price does not depend on a library."""
+    source = ROOT / "config"
+    shutil.copytree(source, folder)
+    declared = tomllib.loads((source / "roles.toml").read_text())["roles"] if (source / "roles.toml").exists() else {}
+    lines = [f"{name} = {json.dumps(granted)}" for name, granted in {**declared, **ROLES}.items()]
+    (folder / "roles.toml").write_text("[roles]\n" + "\n".join(lines) + "\n")
+    price = f'input_usd_per_mtok = "{INPUT_USD_PER_MTOK}", output_usd_per_mtok = "{OUTPUT_USD_PER_MTOK}"'
+    tiers = ["standard", *_tiers(source / "models.toml")]
+    tables = [
+        f"[providers.{wire}]\n"
+        + "\n".join(f'{tier} = {{ model = "{MODEL}", {price} }}' for tier in dict.fromkeys(tiers))
+        for wire in ("openai", "anthropic")
+    ]
+    (folder / "models.toml").write_text("\n".join(tables) + "\n")
+    return folder
+
+
+def _tiers(models: Path) -> list[str]:
+    """Every tier a feature of the product may name."""
+    if not models.exists():
+        return []
+    providers: dict[str, dict[str, Any]] = tomllib.loads(models.read_text()).get("providers", {})
+    return [tier for tiers in providers.values() for tier in tiers]

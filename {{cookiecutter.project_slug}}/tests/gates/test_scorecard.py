@@ -1,0 +1,219 @@
+"""The scorer itself: what it counts, and all it must not be fooled by."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gates.attestations import Attestation, Said, Waiver
+from gates.catalogue import Catalogue, Control
+from gates.evidence import Record
+from gates.scorecard import EXIT, Scorecard, judge
+from gates.subject import Subject
+
+NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
+SUBJECT = Subject("c0ffee", "tree", False, "config", "policy", "models", "prompts")
+SHIPPED = Catalogue.load()
+
+
+def _proven(catalogue: Catalogue) -> Catalogue:
+    """The catalogue as it will be when every control has a proof."""
+    proven = {"assertions": ("holds",), "cases": 2, "implemented": ("app",)}
+    gates = []
+    for gate in catalogue.gate:
+        controls = tuple(c if c.assertions else c.model_copy(update=proven) for c in gate.control)
+        gates.append(gate.model_copy(update={"control": controls, "suites": ()}))
+    return Catalogue(gate=tuple(gates))
+
+
+COMPLETE = _proven(SHIPPED)
+
+
+def _record(control: Control, **changes: Any) -> Record:
+    asserted = dict.fromkeys(control.assertions, 1)
+    asserted[control.assertions[0]] += control.cases
+    good = Record(
+        control=control.id, proof=f"gates/test_x.py::test_{control.id}", status="PASS", cases=sum(asserted.values()),
+        minimum=1, positive=("it works",), asserted=asserted, assertion=None, detail="", attempt=1, attempts=1,
+        started=(NOW - dt.timedelta(hours=1)).isoformat(), seconds=1.0, subject=SUBJECT.as_dict(), proof_sha256="0",
+    )  # fmt: skip
+    return replace(good, **changes)
+
+
+def _evidence(**changes: dict[str, Any]) -> list[Record]:
+    """A good record for each control, with changes for some by their id."""
+    return [_record(c, **changes.get(c.id.replace("-", "_"), {})) for c in COMPLETE.controls.values()]
+
+
+def _said() -> Said:
+    day = NOW.date()
+    good = {
+        s.id: Attestation(id=s.id, statement=s.statement, person="Ada", date=day, expires=day, evidence="x")
+        for s in COMPLETE.statements.values()
+    }
+    return Said(good=good)
+
+
+def _judge(records: Sequence[Record], said: Said | None = None, **changes: Any) -> Scorecard:
+    settings: dict[str, Any] = {
+        "uncaught": dict.fromkeys(COMPLETE.controls, ""),
+        "subject": SUBJECT,
+        "now": NOW,
+        **changes,
+    }
+    return judge(COMPLETE, records, _said() if said is None else said, **settings)
+
+
+def _level(card: Scorecard, gate: str) -> int:
+    return next(score.level for score in card.gates if score.gate.id == gate)
+
+
+def _state(card: Scorecard, control: str) -> tuple[str, str]:
+    return next((v.state, v.reason) for score in card.gates for v in score.verdicts if v.control.id == control)
+
+
+def test_all_evidence_all_attestations_and_caught_sabotage_is_go() -> None:
+    card = _judge(_evidence())
+    assert (card.decision, EXIT[card.decision]) == ("GO", 0)
+    assert {score.level for score in card.gates} == {5}
+    assert [score.missing for score in card.gates] == [()] * 10
+
+
+def test_the_minimums_are_those_that_were_asked_for() -> None:
+    assert [gate.minimum for gate in SHIPPED.gate] == [4, 4, 4, 4, 3, 3, 3, 4, 3, 4]
+
+
+def test_no_evidence_is_zero_everywhere() -> None:
+    card = _judge([])
+    assert (card.decision, EXIT[card.decision]) == ("PAUSED", 1)
+    assert {score.level for score in card.gates} == {0}
+
+
+@pytest.mark.parametrize("part", ["commit", "tree", "config", "policy", "models", "prompts"])
+def test_evidence_of_another_subject_is_stale(part: str) -> None:
+    other: dict[str, Any] = {part: "another"}
+    card = _judge(_evidence(), subject=replace(SUBJECT, **other))
+    assert {score.level for score in card.gates} == {0}
+    assert {v.state for score in card.gates for v in score.verdicts} == {"STALE"}
+
+
+@pytest.mark.parametrize("age", [dt.timedelta(hours=25), -dt.timedelta(hours=1)], ids=["old", "from the future"])
+def test_evidence_that_is_too_old_or_from_the_future_is_stale(age: dt.timedelta) -> None:
+    card = _judge(_evidence(CST_01={"started": (NOW - age).isoformat()}))
+    assert _state(card, "CST-01")[0] == "STALE"
+    assert card.decision == "PAUSED"
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "reason"),
+    [
+        ({"status": "FAIL", "assertion": "under-the-cap"}, "FAIL", "under-the-cap"),
+        ({"status": "ERROR", "detail": "crash"}, "ERROR", "crash"),
+        ({"status": "SKIP"}, "SKIP", "skip"),
+        ({"asserted": {}, "cases": 0}, "FAIL", "never asserted"),
+        ({"cases": 3}, "FAIL", "3 cases"),
+        ({"positive": ()}, "FAIL", "no positive control"),
+        ({"asserted": {"under-the-cap": 900}}, "FAIL", "never asserted"),
+        ({"attempts": 3, "proof": "gates/test_x.py::test_y[1]"}, "FAIL", "1 of 3 runs in a row"),
+    ],
+)
+def test_only_a_complete_pass_counts(change: dict[str, Any], state: str, reason: str) -> None:
+    card = _judge(_evidence(CST_01=change))
+    assert _state(card, "CST-01")[0] == state
+    assert reason in _state(card, "CST-01")[1]
+    assert _level(card, "cost") == 2
+    assert [name for name, _ in card.gates[-1].missing] == ["CST-01"]
+    assert card.decision == "PAUSED"
+
+
+def test_an_assertion_that_the_catalogue_does_not_know_is_reported() -> None:
+    control = COMPLETE.controls["CST-04"]
+    extra = {**dict.fromkeys(control.assertions, 9), "made-up": 1}
+    assert "made-up" in _state(_judge(_evidence(CST_04={"asserted": extra, "cases": 99})), "CST-04")[1]
+
+
+def test_what_happened_last_counts() -> None:
+    [first] = [r for r in _evidence() if r.control == "CST-01"]
+    later = replace(first, status="FAIL", assertion="usable")
+    assert _state(_judge([*_evidence(), later]), "CST-01")[0] == "FAIL"
+    assert _state(_judge([later, *_evidence()]), "CST-01")[0] == "PASS"
+
+
+def test_not_applicable_counts_when_a_probe_has_shown_it() -> None:
+    card = _judge(_evidence(SEC_08={"status": "N/A", "detail": "no tool runs code", "asserted": {}, "cases": 0}))
+    assert _state(card, "SEC-08")[0] == "N/A"
+    assert card.decision == "GO"
+
+
+def test_a_failed_critical_control_pauses_whatever_else_is_perfect() -> None:
+    for control in COMPLETE.controls.values():
+        if control.weight == "critical":
+            card = _judge([r for r in _evidence() if r.control != control.id])
+            assert card.decision == "PAUSED"
+            assert [n for score in card.gates for n, _ in score.missing] == [control.id]
+
+
+def test_levels_rise_with_critical_controls_people_sabotage_and_shares() -> None:
+    critical = [c.id for c in COMPLETE.gate[0].control if c.weight == "critical"]
+    standard = [c.id for c in COMPLETE.gate[0].control if c.weight == "standard"]
+
+    def level(proven: Sequence[str], **changes: Any) -> int:
+        return _level(_judge([r for r in _evidence() if r.control in proven], **changes), "security")
+
+    assert level([]) == 0
+    assert level(critical[:1]) == 1
+    assert level(critical[:3]) == 2
+    assert level(critical, said=Said()) == 2
+    assert level(critical) == 3
+    assert level([*critical, *standard[:4]]) == 3
+    assert level([*critical, *standard[:5]]) == 4
+    uncaught = dict.fromkeys(COMPLETE.controls, "") | {"SEC-01": "no sabotage of it was tried"}
+    assert level([*critical, *standard], uncaught=uncaught) == 3
+    assert level([*critical, *standard]) == 4
+    assert level([*critical, *standard, "SEC-13"]) == 5
+
+
+def test_a_missing_suite_keeps_a_gate_from_level_five() -> None:
+    gates = [g.model_copy(update={"suites": ("zizmor",)}) if g.id == "security" else g for g in COMPLETE.gate]
+    catalogue = Catalogue(gate=tuple(gates))
+    arguments: tuple[Any, ...] = (_evidence(), _said(), dict.fromkeys(COMPLETE.controls, ""), SUBJECT, NOW)
+    assert _level(judge(catalogue, *arguments), "security") == 4
+    assert _level(judge(catalogue, *arguments, suites=frozenset({"zizmor"})), "security") == 5
+
+
+def test_uncommitted_changes_cannot_be_judged_good() -> None:
+    dirty = replace(SUBJECT, dirty=True)
+    card = _judge([replace(r, subject=dirty.as_dict()) for r in _evidence()], subject=dirty)
+    assert (card.decision, EXIT[card.decision]) == ("CANNOT JUDGE", 2)
+
+
+def test_the_shortest_list_names_what_is_nearest_first_and_nothing_more() -> None:
+    standard = [c.id for c in COMPLETE.gate[-1].control if c.weight == "standard"]
+    stale = {"started": (NOW - dt.timedelta(days=2)).isoformat()}
+    gone = set(standard[:3])
+    records = [r for r in _evidence(**{standard[4].replace("-", "_"): stale}) if r.control not in gone]
+    missing = [name for name, _ in _judge(records).gates[-1].missing]
+    assert len(missing) == 3  # 5 of 6 are needed, 2 are there
+    assert missing[0] == standard[4]
+
+
+def test_a_waiver_changes_no_score_and_never_covers_a_critical_control() -> None:
+    day = NOW.date()
+    waiver = Waiver(gate="performance", people=("Ada", "Grace"), reason="twenty invited users", date=day, expires=day)
+    said = replace(_said(), waived={"performance": waiver})
+    gates = [g.model_copy(update={"minimum": 4}) if g.id == "performance" else g for g in COMPLETE.gate]
+    catalogue = Catalogue(gate=tuple(gates))
+    standard = {c.id for g in catalogue.gate if g.id == "performance" for c in g.control if c.weight == "standard"}
+    arguments: tuple[Any, ...] = (said, dict.fromkeys(COMPLETE.controls, ""), SUBJECT, NOW)
+    card = judge(catalogue, [r for r in _evidence() if r.control not in standard], *arguments)
+    assert (card.decision, EXIT[card.decision], _level(card, "performance")) == ("CONDITIONAL", 0, 3)
+    card = judge(catalogue, [r for r in _evidence() if r.control != "PRF-01"], *arguments)
+    assert card.decision == "PAUSED"
+
+
+def test_some_gates_can_be_judged_alone_and_the_card_says_so() -> None:
+    card = _judge(_evidence(SEC_01={"status": "FAIL"}), gates=SHIPPED.named("cost"))
+    assert card.restricted
+    assert [score.gate.id for score in card.gates] == ["cost"]
