@@ -4,29 +4,17 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from gates.rig.databases import NewDatabase, postgres_databases, sqlite_databases
+from gates.rig.databases import NewDatabase
 from gates.rig.world import World, opened
 
+pytest_plugins = ["gates.rig.fixtures"]
 NewWorld = Callable[..., AbstractContextManager[World]]
 REMOTE_KEY = "GATES_KEY"
-
-
-@pytest.fixture(scope="session")
-def new_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewDatabase]:
-    with sqlite_databases(tmp_path_factory.mktemp("sqlite")) as new:
-        yield new
-
-
-@pytest.fixture(scope="session")
-def new_postgres() -> Iterator[NewDatabase]:
-    with postgres_databases() as new:
-        yield new
 
 
 @pytest.fixture(scope="session")
@@ -70,8 +58,3 @@ def target(request: pytest.FixtureRequest) -> Target:
     here: World = request.getfixturevalue("world")
     [member] = here.people(["probe_reader"])
     return Target(here.service.base_url, member.key)
-
-
-@pytest.fixture(scope="session")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("scratch")

@@ -37,6 +37,7 @@ def as_json(card: Scorecard) -> dict[str, Any]:
         "restricted": card.restricted,
         "at": card.at.isoformat(timespec="seconds"),
         "subject": card.subject.as_dict(),
+        "counts": counts(card),
         "gates": [_gate(score) for score in card.gates],
         "attestations_refused": dict(card.refused),
     }
@@ -80,7 +81,22 @@ def html(card: Scorecard) -> str:
     environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=select_autoescape(["html"]))
     service = load_settings(environment="test").service
     colour = COLOURS[card.decision]
-    return environment.get_template("report.html").render(card=card, levels=LEVELS, service=service, colour=colour)
+    page = environment.get_template("report.html")
+    return page.render(card=card, counts=counts(card), levels=LEVELS, service=service, colour=colour)
+
+
+def counts(card: Scorecard) -> dict[str, int]:
+    """How much of it there is. No score: a gate that is below its minimum is not made up for by another."""
+    verdicts = [verdict for score in card.gates for verdict in score.verdicts]
+    words = [word for score in card.gates for word in score.words]
+    return {
+        "gates": sum(score.passes for score in card.gates),
+        "controls": len(verdicts),
+        "proven": sum(verdict.counts for verdict in verdicts),
+        "statements": len(words),
+        "attested": sum(word.state == "PASS" for word in words),
+        "cases": sum(verdict.cases for verdict in verdicts if verdict.counts),
+    }
 
 
 def badge(card: Scorecard) -> str:

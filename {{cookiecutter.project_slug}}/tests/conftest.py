@@ -9,11 +9,12 @@ import pytest
 from app.bootstrap import open_runtime
 from app.runtime import Runtime
 from app.settings import Settings, load_settings
-from gates.rig.databases import NewDatabase, postgres_databases, sqlite_databases
+from gates.rig.databases import NewDatabase
 from gates.rig.environment import isolate
 from gates.rig.provider import Provider, provider
 from gates.rig.service import Service, running
 
+pytest_plugins = ["gates.rig.fixtures"]
 DATABASES = ("sqlite", "postgresql")
 
 
@@ -24,18 +25,6 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="session")
-def new_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewDatabase]:
-    with sqlite_databases(tmp_path_factory.mktemp("sqlite")) as new:
-        yield new
-
-
-@pytest.fixture(scope="session")
-def new_postgres() -> Iterator[NewDatabase]:
-    with postgres_databases() as new:
-        yield new
 
 
 @pytest.fixture(params=DATABASES)

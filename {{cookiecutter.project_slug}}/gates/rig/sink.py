@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from gates.rig.wire import listening, respond
 
+BIG = 300_000  # bytes: more than a caller should take in
 METADATA = "/latest/meta-data/iam/security-credentials/role"  # what a cloud's metadata address would answer
 
 
@@ -27,7 +28,7 @@ class Hit:
 
 @dataclass
 class Sink:
-    """`/redirect?to=URL` sends callers on; the metadata path answers like a cloud's; all else is taken in."""
+    """`/redirect?to=URL` sends callers on, `/big` answers too much, the metadata path answers like a cloud's."""
 
     url: str = ""
     hits: list[Hit] = field(default_factory=list)
@@ -43,6 +44,8 @@ class Sink:
         if parts.path == "/redirect":
             [target] = parse_qs(parts.query)["to"]
             respond(request, 302, b"", "text/plain", {"Location": target})
+        elif parts.path == "/big":
+            respond(request, 200, b"x" * BIG, "text/plain")
         elif parts.path == METADATA:
             respond(request, 200, json.dumps({"AccessKeyId": "stub"}).encode(), "application/json")
         else:

@@ -1,67 +1,44 @@
 """The only way out: exact origins, checked addresses, no redirects; counted at a real receiver."""
 
 import json
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from app.tools.egress import Egress, EgressRefused, EgressUncertain, is_public
+from gates.rig.sink import Sink
+from gates.rig.sink import sink as opened_sink
 
 pytestmark = pytest.mark.anyio
 DEADLINE = timedelta(seconds=3)
 
 
-@dataclass
-class Sink:
-    port: int
-    hits: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
-
-
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            seen.hits.append((self.path, dict(self.headers), json.loads(body)))
-            if self.path == "/redirect":
-                self.send_response(302)
-                self.send_header("Location", "/secret")
-            else:
-                self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"x" * (300_000 if self.path == "/big" else 2))
-
-        do_GET = do_POST  # noqa: N815 - the server looks for this name
-
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    seen = Sink(server.server_port)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield seen
-    server.shutdown()
-    server.server_close()
+    with opened_sink() as received:
+        yield received
 
 
 async def _post(egress: Egress, url: str) -> Any:
     return await egress.post_json(url, {"text": "hello"}, deadline=DEADLINE, idempotency_key="key-1")
 
 
+def _port(sink: Sink) -> int:
+    return int(sink.url.rpartition(":")[2])
+
+
 def _open(sink: Sink) -> Egress:
-    return Egress([f"http://127.0.0.1:{sink.port}"], private_addresses=True)
+    return Egress([sink.url], private_addresses=True)
 
 
 async def test_a_listed_origin_is_reached_with_its_key(sink: Sink) -> None:
-    reply = await _post(_open(sink), f"http://127.0.0.1:{sink.port}/hook?x=1")
+    reply = await _post(_open(sink), f"{sink.url}/hook?x=1")
     assert reply.status == 200
-    [(path, headers, body)] = sink.hits
-    assert (path, headers["Idempotency-Key"], body) == ("/hook?x=1", "key-1", {"text": "hello"})
+    [hit] = sink.hits
+    assert (hit.path, hit.headers["Idempotency-Key"]) == ("/hook?x=1", "key-1")
+    assert json.loads(hit.body) == {"text": "hello"}
 
 
 @pytest.mark.parametrize(
@@ -94,21 +71,21 @@ async def test_a_listed_origin_is_reached_with_its_key(sink: Sink) -> None:
 )
 async def test_every_other_spelling_is_refused_before_a_byte_leaves(sink: Sink, url: str) -> None:
     with pytest.raises(EgressRefused):
-        await _post(_open(sink), url.format(port=sink.port))
+        await _post(_open(sink), url.format(port=_port(sink)))
     assert sink.hits == []
 
 
 async def test_a_redirect_is_not_followed(sink: Sink) -> None:
-    reply = await _post(_open(sink), f"http://127.0.0.1:{sink.port}/redirect")
+    reply = await _post(_open(sink), f"{sink.url}/redirect?to=/secret")
     assert reply.status == 302
-    assert [path for path, _, _ in sink.hits] == ["/redirect"]
+    assert [hit.path for hit in sink.hits] == ["/redirect?to=/secret"]
 
 
 async def test_a_listed_name_with_a_private_address_is_refused_in_production(sink: Sink) -> None:
     for host in ("127.0.0.1", "localhost"):
-        strict = Egress([f"http://{host}:{sink.port}"], private_addresses=False)
+        strict = Egress([f"http://{host}:{_port(sink)}"], private_addresses=False)
         with pytest.raises(EgressRefused, match="not public"):
-            await _post(strict, f"http://{host}:{sink.port}/")
+            await _post(strict, f"http://{host}:{_port(sink)}/")
     assert sink.hits == []
 
 
@@ -139,10 +116,10 @@ async def test_an_allowed_entry_must_be_a_bare_origin() -> None:
 
 async def test_a_huge_answer_is_cut_off(sink: Sink) -> None:
     with pytest.raises(EgressUncertain, match="too large"):
-        await _post(_open(sink), f"http://127.0.0.1:{sink.port}/big")
+        await _post(_open(sink), f"{sink.url}/big")
 
 
 async def test_a_proxy_from_the_environment_is_ignored(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    assert (await _post(_open(sink), f"http://127.0.0.1:{sink.port}/")).status == 200
+    assert (await _post(_open(sink), f"{sink.url}/")).status == 200

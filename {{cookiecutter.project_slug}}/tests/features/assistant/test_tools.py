@@ -1,36 +1,12 @@
 """The support desk's tools through the whole service: an approved delete and an approved post."""
 
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from gates.rig.databases import NewDatabase
 from gates.rig.people import Person
 from gates.rig.service import Service, running
-
-
-@pytest.fixture
-def hook() -> Iterator[tuple[str, list[bytes]]]:
-    received: list[bytes] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(self.rfile.read(int(self.headers["content-length"])))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", received
-    server.shutdown()
-    server.server_close()
+from gates.rig.sink import sink
 
 
 def _approved(service: Service, who: Person, approver: Person, task: str) -> Any:
@@ -52,16 +28,13 @@ def test_a_ticket_is_created_found_and_deleted(service: Service) -> None:
     assert service.call(operator, "GET", "/v1/assistant/tickets").json()["items"] == []
 
 
-def test_an_approved_post_reaches_a_listed_address_once_and_no_other(
-    new_sqlite: NewDatabase, tmp_path: Path, hook: tuple[str, list[bytes]]
-) -> None:
-    address, received = hook
-    with running(new_sqlite(), tmp_path, EGRESS_ALLOW=f'["{address}"]') as service:
+def test_an_approved_post_reaches_a_listed_address_once_and_no_other(new_sqlite: NewDatabase, tmp_path: Path) -> None:
+    with sink() as hook, running(new_sqlite(), tmp_path, EGRESS_ALLOW=f'["{hook.url}"]') as service:
         operator, approver = service.people(["operator"], ["approver"])
-        run = _approved(service, operator, approver, f"Notify {address}/desk that the printer works again.")
+        run = _approved(service, operator, approver, f"Notify {hook.url}/desk that the printer works again.")
         assert run["state"] == "succeeded"
-        assert len(received) == 1
-        elsewhere = address.replace("127.0.0.1", "localhost")
+        assert len(hook.at("/desk")) == 1
+        elsewhere = hook.url.replace("127.0.0.1", "localhost")
         run = _approved(service, operator, approver, f"Notify {elsewhere}/desk that the printer works again.")
         assert "allow-list" in run["output"]["answer"]
-        assert len(received) == 1
+        assert len(hook.hits) == 1
