@@ -11,7 +11,7 @@ from gates.attestations import AttestationsUnreadable
 from gates.catalogue import ROOT, Catalogue, CatalogueInvalid
 from gates.evidence import EvidenceUnreadable
 from gates.run import ProofsBroken, Selection
-from gates.sabotage import Kills
+from gates.sabotage import Kills, KillsUnreadable
 from gates.scorecard import EXIT, Scorecard, judge
 
 CANNOT_JUDGE = EXIT["CANNOT JUDGE"]
@@ -81,7 +81,7 @@ def scorecard(catalogue: Catalogue, gate: str = "") -> Scorecard:
 def main() -> None:
     try:
         app()
-    except (CatalogueInvalid, EvidenceUnreadable, AttestationsUnreadable, ProofsBroken) as error:
+    except (CatalogueInvalid, EvidenceUnreadable, AttestationsUnreadable, KillsUnreadable, ProofsBroken) as error:
         screen.cannot_judge(str(error))
         sys.exit(CANNOT_JUDGE)
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ class AttestationsUnreadable(Exception):
 
 
 class Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
 
 class Attestation(Entry):
@@ -88,9 +89,8 @@ def _refusal(entry: Attestation, statement: Statement | None, today: dt.date) ->
     problems = {
         "the statement is not the catalogue's": entry.statement.split() != statement.statement.split(),
         "the date lies in the future": entry.date > today,
-        "no person is named": not entry.person.strip(),
         "it expires before it begins": entry.expires < entry.date,
-        f"it may hold for {statement.days} days at most": entry.expires > entry.date + longest,
+        f"it may hold for {statement.days} days at most": entry.expires - entry.date > longest,
         "two different people must sign": statement.people == 2
         and _name(entry.second_person) in {"", _name(entry.person)},
     }
@@ -116,11 +116,14 @@ def _waiver_refusal(waiver: Waiver, catalogue: Catalogue, today: dt.date) -> str
         "two different people must sign": _name(waiver.people[0]) == _name(waiver.people[1]),
         "no person is named": not all(map(_name, waiver.people)),
         "the date lies in the future": waiver.date > today,
-        "it may hold for 14 days at most": waiver.expires > waiver.date + LONGEST_WAIVER,
+        "it may hold for 14 days at most": waiver.expires - waiver.date > LONGEST_WAIVER,
         "it has expired": waiver.expires < today,
     }
     return next((problem for problem, present in problems.items() if present), "")
 
 
 def _name(person: str) -> str:
-    return " ".join(person.casefold().split())
+    """A person's name without what cannot be seen: two spellings of one name are one person."""
+    plain = unicodedata.normalize("NFKC", person)
+    seen = "".join(char for char in plain if unicodedata.category(char) not in {"Cf", "Cc", "Co", "Cn"})
+    return " ".join(seen.casefold().split())

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
@@ -39,7 +39,7 @@ class Target:
     """What can be asked with HTTP and one key alone: the world's service, or a deployed one."""
 
     base_url: str
-    key: str
+    key: str = field(repr=False)
 
     def call(self, method: str, path: str, *, key: str | None = None, **options: Any) -> httpx2.Response:
         """With the target's key, with another one, or with none at all (`key=""`)."""

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from gates.catalogue import ROOT
 
@@ -41,6 +43,9 @@ class Record:
         return datetime.fromisoformat(self.started)
 
 
+_RECORD = TypeAdapter(Record)
+
+
 def append(records: Iterable[Record], file: Path = FILE) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as out:
@@ -53,19 +58,21 @@ def read(file: Path = FILE) -> list[Record]:
     if not file.exists():
         return []
     # A last line without its end is still being written.
-    lines, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
+    lines, _, _ = file.read_text(encoding="utf-8", errors="replace").rpartition("\n")
     return [_record(line, f"{file.name}, line {number}") for number, line in enumerate(lines.splitlines(), 1)]
 
 
 def _record(line: str, where: str) -> Record:
     try:
-        fields = json.loads(line)
-        record = Record(**{**fields, "positive": tuple(fields["positive"])})
-        readable = record.at.tzinfo is not None and record.status in get_args(Status)
-    except (ValueError, TypeError, KeyError) as error:
+        record = _RECORD.validate_json(line)
+        zoned = record.at.tzinfo is not None
+    except ValidationError as error:
+        issue = error.errors(include_input=False)[0]
+        raise EvidenceUnreadable(f"{where}: {'.'.join(map(str, issue['loc']))} {issue['msg']}") from None
+    except ValueError as error:
         raise EvidenceUnreadable(f"{where}: {error}") from None
-    if not readable:
-        raise EvidenceUnreadable(f"{where}: no time zone, or no such status")
+    if not zoned:
+        raise EvidenceUnreadable(f"{where}: started has no time zone")
     return record
 
 

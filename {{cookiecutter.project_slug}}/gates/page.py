@@ -24,8 +24,11 @@ fourteen days, and a waiver changes no score.
 
 What protects the evidence: a proof must first show that the legitimate request works, must reach its number of cases,
 and must make every assertion listed here. The template breaks each control on purpose and requires the named assertion
-to fail; `gates/sabotage.json` says for which files that was shown. What does not protect it: the evidence file is not
-signed, so let CI make it where people cannot edit it.
+to fail; `gates/sabotage.json` says for which files that was shown. A proof that failed on this code is not made good by
+running it again; only a complete run starts over. What does not protect it: the evidence is not signed, and the
+catalogue, the proofs, the scorer and the record of sabotage are files of this repository. Whoever may change them may
+change the verdict: have changes below `gates/` reviewed, and let CI make the evidence where people cannot edit it.
+Sabotage shows that a proof notices the cuts that were tried, not every cut there is.
 
 | gate | question | minimum |
 |---|---|---|

@@ -45,7 +45,9 @@ class Proof:
         try:
             yield
         except AssertionError as error:
-            raise Refuted(f"positive: {what}", str(error)[:DETAIL] or "it did not work") from error
+            # The first line: what follows are the values pytest found around it, credentials perhaps among them.
+            told = str(error).partition("\n")[0][:DETAIL]
+            raise Refuted(f"positive: {what}", told or "it did not work") from error
         self.shown.append(what)
 
     def holds(self, assertion: str, condition: object, seen: object = "") -> None:

@@ -1,6 +1,7 @@
 """Running the proofs as a pytest process, with their progress shown while it works."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from gates.evidence import Record
 LOG = evidence.FILE.with_name("proofs.log")
 REMOTE = evidence.FILE.with_name("remote.jsonl")
 LIMIT_SECONDS = 1500
+ENDING_SECONDS = 30
 WORKERS = 2
 NOTHING_SELECTED = 5  # pytest's exit code
 
@@ -54,8 +56,11 @@ def proofs(selection: Selection) -> list[Record]:
     if file.exists() and (selection.complete or selection.url):
         file.replace(file.with_suffix(".previous.jsonl"))
     earlier = len(evidence.read(file))
-    with LOG.open("w") as log, _process(selection.command(file), log.fileno()) as process:
-        code = _follow(process, selection, file, earlier)
+    try:
+        with LOG.open("w") as log, _process(selection.command(file), log.fileno()) as process:
+            code = _follow(process, selection, file, earlier)
+    except KeyboardInterrupt:
+        raise ProofsBroken("interrupted; what was proven until then is kept (python -m gates score)") from None
     if code not in {0, 1, NOTHING_SELECTED}:
         raise ProofsBroken(f"the proofs did not run; {LOG.relative_to(ROOT)} ends with:\n{_tail()}")
     return evidence.read(file)[earlier:]
@@ -63,13 +68,17 @@ def proofs(selection: Selection) -> list[Record]:
 
 @contextmanager
 def _process(command: list[str], log: int) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+    # In a session of its own, so that Ctrl-C reaches it once and through us: it then stops the services it started.
+    process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
     try:
         yield process
     finally:
         if process.poll() is None:  # interrupted, or out of time
-            process.terminate()
-            process.wait(60)
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(ENDING_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _follow(process: subprocess.Popen[bytes], selection: Selection, file: Path, earlier: int) -> int:

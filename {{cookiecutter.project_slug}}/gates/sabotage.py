@@ -5,14 +5,19 @@ the named assertion. It holds for the files it names; whoever changes them has t
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from gates.catalogue import ROOT
 from gates.subject import digest
 
 FILE = ROOT / "gates" / "sabotage.json"
+
+
+class KillsUnreadable(Exception):
+    """sabotage.json cannot be judged; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,12 @@ class Kills:
     def load(cls, file: Path = FILE) -> "Kills":
         if not file.exists():
             return cls("")
-        read = json.loads(file.read_text(encoding="utf-8"))
-        return cls(read["machinery"], tuple(Kill(**kill) for kill in read["kills"]))
+        try:
+            return TypeAdapter(cls).validate_json(file.read_bytes())
+        except ValidationError as error:
+            issue = error.errors(include_input=False)[0]
+            where = ".".join(map(str, issue["loc"]))
+            raise KillsUnreadable(f"{file.name}: {where} {issue['msg']}") from None
 
     def caught(self, control: str, root: Path = ROOT) -> str:
         """Empty when every known sabotage of the control was caught by this code; otherwise why that is not shown."""

@@ -90,7 +90,10 @@ def judge(
 ) -> Scorecard:
     """Judge these gates, or all. `uncaught` says for a control why its sabotage does not count as caught."""
     chosen = tuple(gates) or catalogue.gate
-    held = list(latest(records).values())
+    everything = list(records)
+    # A failure on this very code is not made undone by trying again; a complete run starts over.
+    failed = [r for r in everything if r.status == "FAIL" and r.subject == subject.as_dict()]
+    held = [*latest(everything).values(), *failed]
     scores = tuple(_score(gate, held, said, uncaught, subject, now, suites) for gate in chosen)
     decision, reason = _decide(scores, subject, proven=bool(held))
     restricted = len(chosen) < len(catalogue.gate)

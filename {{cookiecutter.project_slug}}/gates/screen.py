@@ -98,7 +98,10 @@ def show_proofs(records: Sequence[Record]) -> int:
     bad = [record for record in records if record.status not in {"PASS", "N/A"}]
     controls = {record.control for record in records}
     cases = sum(record.cases for record in records)
-    if bad or not records:
+    if not records:
+        out.print("[red]proofs: none ran; these gates have none yet[/]")
+        return 1
+    if bad:
         out.print(f"[red]proofs: {len(bad)} of {len(records)} do not hold[/]")
         return 1
     out.print(f"proofs: ok ({len(records)} proofs of {len(controls)} controls, {cases} cases)")
@@ -109,7 +112,8 @@ def show_remote(url: str, records: Sequence[Record]) -> int:
     """What HTTP alone has shown at a deployed service: a part of the evidence, and no score."""
     bad = [record for record in records if record.status != "PASS"]
     out.print(f"\n{escape(url)}: {len(records) - len(bad)} of {len(records)} proofs hold; the rest needs the rig.")
-    return 1 if bad else 0 if records else 2
+    judged = any(record.status in {"PASS", "FAIL"} for record in records)
+    return 2 if not judged else 1 if bad else 0
 
 
 def cannot_judge(why: str) -> None:

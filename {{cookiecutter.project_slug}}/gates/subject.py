@@ -1,9 +1,7 @@
 """What a piece of evidence is about: this code, this configuration, these prompts. Another subject makes it stale."""
 
 import hashlib
-import os
 import subprocess
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,13 +9,15 @@ from pathlib import Path
 from gates.catalogue import ROOT
 
 NONE = "none"
+CODE = ("app", "config", "gates", "migrations")  # what runs, read from the disk whatever git has been told about it
+LEFT_OUT = {"__pycache__"}
 
 
 @dataclass(frozen=True)
 class Subject:
     commit: str  # "none" outside a git repository
-    tree: str  # git's hash of the working tree's content, committed or not
-    dirty: bool
+    tree: str  # digest of the code as it lies on the disk
+    dirty: bool  # something differs from the commit
     config: str
     policy: str
     models: str
@@ -32,14 +32,13 @@ class Subject:
 
 
 def current(root: Path = ROOT) -> Subject:
-    commit = _git(root, "rev-parse", "HEAD") or NONE
-    tree = _tree(root) if commit != NONE else digest(root, sorted(root.glob("app/**/*.py")))
-    config = sorted((root / "config").glob("*.toml"))
+    commit = _git(root, "rev-parse", "HEAD")
+    code = sorted(_code(root))
     return Subject(
-        commit=commit,
-        tree=tree,
-        dirty=commit == NONE or tree != _git(root, "rev-parse", "HEAD^{tree}"),
-        config=digest(root, config),
+        commit=(commit or NONE).strip(),
+        tree=digest(root, code),
+        dirty=commit is None or _git(root, "status", "--porcelain") != "" or _differs(root, code),
+        config=digest(root, sorted((root / "config").glob("*.toml"))),
         policy=digest(root, [root / "config" / "policy.toml"]),
         models=digest(root, [root / "config" / "models.toml"]),
         prompts=digest(root, sorted((root / "app" / "features").rglob("*.md"))),
@@ -55,19 +54,40 @@ def digest(root: Path, files: Iterable[Path]) -> str:
     return total.hexdigest()[:32]
 
 
-def _tree(root: Path) -> str:
-    """The tree that a commit of everything here would have; the repository's own index stays as it is."""
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "GIT_INDEX_FILE": str(Path(folder) / "index")}
-        _git(root, "read-tree", "HEAD", environment=environment)
-        _git(root, "add", "--all", "--", ".", environment=environment)
-        return _git(root, "write-tree", environment=environment)
+def _code(root: Path) -> Iterable[Path]:
+    for folder in CODE:
+        for file in (root / folder).rglob("*"):
+            if file.is_file() and not LEFT_OUT.intersection(file.parts):
+                yield file
 
 
-def _git(root: Path, *arguments: str, environment: dict[str, str] | None = None) -> str:
-    command = ["git", "-C", str(root), *arguments]
+def _differs(root: Path, code: Iterable[Path]) -> bool:
+    """Whether the code is not the commit's, byte for byte.
+
+    `git status` can be told to overlook a file (ignored, sparse, filtered); what runs is what is on the disk."""
+    listed = _git(root, "ls-tree", "-r", "-z", "--full-name", "HEAD", "--", *CODE)
+    if listed is None:
+        return True
+    prefix = (_git(root, "rev-parse", "--show-prefix") or "").strip()
+    entries = (entry.partition("\t") for entry in listed.split("\0") if entry)
+    committed = {name.removeprefix(prefix): facts.split()[2] for facts, _, name in entries}
+    here = {file.relative_to(root).as_posix(): _blob(file, committed) for file in code}
+    return here != committed
+
+
+def _blob(file: Path, committed: dict[str, str]) -> str:
+    """The name git gives to this content: SHA-1, or SHA-256 in a repository of that kind."""
+    content = file.read_bytes()
+    kind = "sha256" if any(len(name) == 64 for name in committed.values()) else "sha1"
+    return hashlib.new(kind, b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git says; None when it cannot say it."""
     try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, env=environment)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return done.stdout

@@ -88,12 +88,39 @@ def test_the_hijacked_model_reaches_exactly_the_declared_tools(proof: Proof, wor
     _default_deny(proof, new_world)
 
 
+SILENT_POLICY = """
+[[rule]]
+id = "reads"
+effects = ["read"]
+decision = "allow"
+reason = "reading changes nothing"
+
+[[rule]]
+id = "another-tool"
+tools = ["probe_other"]
+effects = ["write"]
+decision = "allow"
+reason = "not the tool that is called"
+
+[[rule]]
+id = "another-role"
+roles = ["probe_admin"]
+effects = ["external_post"]
+decision = "allow"
+reason = "not the role that calls"
+
+[[rule]]
+id = "no-deletes"
+effects = ["delete"]
+decision = "deny"
+reason = "never"
+"""
+
+
 def _default_deny(proof: Proof, new_world: NewWorld) -> None:
-    """Under a policy that is silent about writes, a writer's write is denied, not allowed and not asked about."""
+    """Under a policy whose rules are for other tools, other roles, or say no, a writer's calls are all denied."""
     with new_world() as world:
-        (world.config / "policy.toml").write_text(
-            '[[rule]]\nid = "reads"\neffects = ["read"]\ndecision = "allow"\nreason = "reading changes nothing"\n'
-        )
+        (world.config / "policy.toml").write_text(SILENT_POLICY)
         world.service.stop()
         world.service.start()
         [writer] = world.people(["probe_writer"])
@@ -109,9 +136,9 @@ def _asked(world: World, who: Person, *answers: Reply, text: str = "hello") -> R
     return world.run(who, *script, until=("waiting",))
 
 
-@control("SEC-02", cases=6)
+@control("SEC-02", cases=9)
 def test_nothing_happens_before_an_approval(proof: Proof, world: World) -> None:
-    [writer] = world.people(["probe_writer"])
+    writer, approver = world.people(["probe_writer"], ["probe_approver"])
     with proof.positive("what needs no approval happens at once"):
         ran = world.run(writer, calls("probe_lookup", {"query": "a"}), final())
         assert len(world.effects_of(ran)) == 1
@@ -119,6 +146,10 @@ def test_nothing_happens_before_an_approval(proof: Proof, world: World) -> None:
         ran = world.run(writer, calls(tool, arguments), final(), until=("waiting", "succeeded", "failed"))
         proof.same("nothing-before-approval", world.effects_of(ran), [], tool)
         proof.same("nothing-before-approval", ran.state["state"], "waiting", tool)
+        denied = world.service.decide(approver, world.question(approver, ran), "deny")
+        world.settled(writer, ran)
+        seen = (denied.status_code, world.effects_of(ran))
+        proof.same("nothing-before-approval", seen, (200, []), f"{tool} was declined:")
 
 
 @control("SEC-02", cases=9)
@@ -148,7 +179,7 @@ def _called_again(ran: Ran) -> None:
     wait_for(lambda: len(ran.script.seen) >= 3 or ran.state["state"] != "waiting")
 
 
-@control("SEC-02", cases=4)
+@control("SEC-02", cases=5)
 def test_an_approval_is_bound_to_its_arguments(proof: Proof, world: World) -> None:
     writer, approver = world.people(["probe_writer"], ["probe_approver"])
     with proof.positive("the call that was approved happens"):
@@ -166,6 +197,12 @@ def test_an_approval_is_bound_to_its_arguments(proof: Proof, world: World) -> No
     assert world.service.decide(approver, question).status_code == 200
     world.settled(writer, ran)
     proof.same("arguments-bound", world.effects_of(ran), [], "arguments changed after the approval was asked")
+    ran = _asked(world, writer, text="agreed-text")
+    [(history,)] = world.sql("SELECT history FROM runs WHERE id = ?", ran.id)
+    world.sql("UPDATE runs SET history = ? WHERE id = ?", history.replace("probe_write", "probe_post"), ran.id)
+    assert world.service.decide(approver, world.question(approver, ran)).status_code == 200
+    world.settled(writer, ran)
+    proof.same("arguments-bound", world.effects_of(ran), [], "another tool with the same arguments")
     # Two calls under one id: what is approved is the first, and the second may not ride on it.
     two = Reply(calls=(("same", "probe_write", '{"text": "shown"}'), ("same", "probe_write", '{"text": "hidden"}')))
     ran = world.run(writer, two, final(), until=("waiting", "succeeded", "failed"))
@@ -278,7 +315,7 @@ def _scan(proof: Proof, world: World, reader: Person, issued: str) -> None:
         proof.same(name, search.found_in(output), [], f"{name}:")
 
 
-@control("SEC-14", cases=40)
+@control("SEC-14", cases=42)
 def test_every_effect_has_one_decision_recorded_before_it(proof: Proof, world: World) -> None:
     writer, approver, admin = world.people(["probe_writer"], ["probe_approver"], ["probe_admin"])
     recorded: dict[str, int] = {}
@@ -328,12 +365,13 @@ def _events(world: World, admin: Person) -> list[dict[str, Any]]:
 def _tampering(proof: Proof, world: World, admin: Person) -> None:
     """Change one field of one record behind the service's back, look, and put it back."""
     [before] = world.sql(
-        "SELECT id, actor, action, subject, data, at, hash FROM audit_events WHERE tenant_id = ? AND sequence = 5",
+        "SELECT id, actor, action, subject, data, at, hash, previous_hash FROM audit_events "
+        "WHERE tenant_id = ? AND sequence = 5",
         admin.tenant_id,
     )
     changes = {
         "actor": "somebody-else", "action": "run.succeeded!", "subject": "run:other", "data": '{"forged": true}',
-        "at": "2020-01-01 00:00:00.000000", "hash": "0" * 64,
+        "at": "2020-01-01 00:00:00.000000", "hash": "0" * 64, "previous_hash": "0" * 64,
     }  # fmt: skip
     for number, (column, forged) in enumerate(changes.items(), 1):
         world.sql(f"UPDATE audit_events SET {column} = ? WHERE id = ?", forged, before[0])
@@ -341,7 +379,12 @@ def _tampering(proof: Proof, world: World, admin: Person) -> None:
         proof.holds("tamper-found", not chain["intact"], f"{column} was changed and nobody noticed")
         world.sql(f"UPDATE audit_events SET {column} = ? WHERE id = ?", before[number], before[0])
     last = world.sql("SELECT max(sequence) FROM audit_events WHERE tenant_id = ?", admin.tenant_id)[0][0]
-    for gone in (3, last):
-        world.sql("DELETE FROM audit_events WHERE tenant_id = ? AND sequence = ?", admin.tenant_id, gone)
+    for gone in (last, 3):
+        where = "FROM audit_events WHERE tenant_id = ? AND sequence = ?"
+        [row] = world.sql(f"SELECT * {where}", admin.tenant_id, gone)
+        world.sql(f"DELETE {where}", admin.tenant_id, gone)
         chain = world.service.call(admin, "GET", "/v1/audit/chain").json()
         proof.holds("tamper-found", not chain["intact"], f"record {gone} of {last} was removed and nobody noticed")
+        world.sql(f"INSERT INTO audit_events VALUES ({', '.join('?' * len(row))})", *row)
+    chain = world.service.call(admin, "GET", "/v1/audit/chain").json()
+    proof.holds("chain-intact", chain["intact"], "put back as it was, the chain does not fit")

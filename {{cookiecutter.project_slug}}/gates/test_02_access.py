@@ -1,12 +1,16 @@
 """Gate 2, access: can the right user access only the right resources?"""
 
+import hashlib
+import time
 import tomllib
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import httpx2
+from itsdangerous import URLSafeTimedSerializer
 
+from app.console.session import COOKIE
 from app.identity import tokens
 from gates.conftest import NewWorld, Target
 from gates.proof import Proof, control
@@ -34,6 +38,7 @@ DECLARED = {
     "GET /v1/switches": "switches:read",
     "PUT /v1/switches/{name:path}": "switches:write",
 }
+KNOWN_PUBLIC = {"/livez", "/readyz", "/openapi.json", "/console/sign-in", "/console/style.css", "/console/icon.svg"}
 MALFORMED = ["Bearer", "Bearer x", "Basic c3ZjOng=", "Bearer null", "Bearer svc_test_aaaaaaaaaaaa_" + "A" * 43]
 
 
@@ -51,6 +56,8 @@ def test_no_route_answers_without_a_valid_credential(proof: Proof, target: Targe
     routes = _guarded()
     with proof.positive("a valid key is let in"):
         assert target.call("GET", "/v1/runs").status_code == 200
+    opened = {route.path for route in all_routes() if route.is_public} - KNOWN_PUBLIC
+    proof.same("no-credential", opened, set(), "public without anybody having meant it:")
     for route in routes:
         refused = _ask(target, route, {})
         where = f"{route.method} {route.path}"
@@ -61,7 +68,7 @@ def test_no_route_answers_without_a_valid_credential(proof: Proof, target: Targe
             proof.holds("malformed", answer.status_code in allowed, f"{where} {credential}: {answer.status_code}")
 
 
-@control("AUT-01", cases=5)
+@control("AUT-01", cases=8)
 def test_a_credential_that_is_no_longer_one_is_refused(proof: Proof, new_world: NewWorld) -> None:
     with new_world() as world:
         member, leaver, admin = world.people(["probe_reader"], ["probe_reader"], ["probe_admin"])
@@ -77,10 +84,26 @@ def test_a_credential_that_is_no_longer_one_is_refused(proof: Proof, new_world: 
             proof.same("wrong-secret", status("_".join([*name, wrong])), 401)
         keys = world.service.call(admin, "GET", "/v1/keys").json()["items"]
         [key_id] = [key["id"] for key in keys if key["member_id"] == leaver.member_id]
+        _forged_session(proof, world, key_id)
         assert world.service.call(admin, "DELETE", f"/v1/keys/{key_id}").status_code == 204
         proof.same("revoked", status(leaver.key), 401)
         world.clock.advance(timedelta(days=91))
         proof.same("expired", status(member.key), 401)
+
+
+def _forged_session(proof: Proof, world: World, key_id: str) -> None:
+    """A console session is worth as much as its signature."""
+
+    def opens(secret: str) -> bool:
+        value = URLSafeTimedSerializer(secret, salt="console").dumps(
+            {"key": key_id, "csrf": "x" * 32, "started": time.time()}
+        )
+        return world.service.call(None, "GET", "/console", headers={"Cookie": f"{COOKIE}={value}"}).status_code == 200
+
+    with proof.positive("a session that the service signed is let in"):
+        assert opens(world.canaries.values["session-secret"])
+    for secret in ("", "guess", world.canaries.values["session-secret"] + "x"):
+        proof.holds("wrong-secret", not opens(secret), "a session signed by somebody else is let in")
 
 
 def _two_tenants(proof: Proof, world: World) -> None:
@@ -109,6 +132,8 @@ def _two_tenants(proof: Proof, world: World) -> None:
                 seen = world.service.call(who, "GET", route.at(name="runs")).text
                 leaked = [value for value in (*own.values(), ran.script.token) if value in seen]
                 proof.same("foreign-list", leaked, [], f"GET {route.path}:")
+    used = world.service.call(theirs[2], "GET", "/v1/usage").json()
+    proof.same("foreign-list", used["model_calls"], 0, "another tenant's use is counted as ours:")
     _changed_nothing(proof, world, mine, theirs, own)
 
 
@@ -158,7 +183,7 @@ def test_another_tenant_s_objects_look_like_missing_ones_on_postgresql(
         _two_tenants(proof, world)
 
 
-@control("AUT-04", cases=6)
+@control("AUT-04", cases=7)
 def test_a_tool_runs_with_the_authority_of_who_asked(proof: Proof, world: World) -> None:
     reader, writer, approver, admin = world.people(
         ["probe_reader"], ["probe_writer"], ["probe_approver"], ["probe_admin"]
@@ -186,6 +211,14 @@ def test_a_tool_runs_with_the_authority_of_who_asked(proof: Proof, world: World)
 
     ran = world.start(writer, calls("probe_lookup", {"query": "a"}), leave, final())
     world.settled(reader, ran)
+    proof.same("asked-per-call", [effect.arguments["query"] for effect in world.effects_of(ran)], ["a"])
+
+    def demoted(_: Body) -> Any:
+        """In the middle of the run the reader loses the role that lets them look things up."""
+        world.sql("UPDATE members SET roles = ? WHERE id = ?", '["probe_starter"]', reader.member_id)
+        return calls("probe_lookup", {"query": "b"}, "call_2")
+
+    ran = world.run(reader, calls("probe_lookup", {"query": "a"}), demoted, final())
     proof.same("asked-per-call", [effect.arguments["query"] for effect in world.effects_of(ran)], ["a"])
 
 
@@ -227,7 +260,7 @@ def test_what_each_role_may_call_is_what_is_declared(proof: Proof, world: World)
             proof.same("undeclared-role", answer.status_code, 403, route.path)
 
 
-@control("AUT-09", cases=8)
+@control("AUT-09", cases=11)
 def test_a_key_is_kept_as_a_hash_shown_once_scoped_and_expires(proof: Proof, new_world: NewWorld) -> None:
     with new_world() as world:
         admin, member = world.people(["probe_admin"], ["probe_reader"])
@@ -242,7 +275,9 @@ def test_a_key_is_kept_as_a_hash_shown_once_scoped_and_expires(proof: Proof, new
             assert status("/v1/runs") == 200
         for key in (issued["key"], member.key, admin.key):
             secret = key.split("_", 3)[3].encode()
-            proof.holds("not-stored", secret not in world.store(), "the secret of a key is in the database")
+            store = world.store()
+            proof.holds("not-stored", secret not in store, "the secret of a key is in the database")
+            proof.holds("not-stored", hashlib.sha256(secret).hexdigest().encode() in store, "what is kept is no hash")
         listed = world.service.call(admin, "GET", "/v1/keys").text
         proof.holds("shown-once", issued["key"].split("_", 3)[3] not in listed, "a key is listed in full")
         proof.holds("shown-once", "hash" not in listed, "a key's hash is listed")

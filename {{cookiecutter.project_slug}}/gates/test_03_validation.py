@@ -104,7 +104,15 @@ BAD_ARGUMENTS: dict[str, Any] = {
 }
 
 
-@control("VAL-04", cases=52)
+BAD_SIDE_EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "a write of a long text": ("probe_write", {"text": "x" * 201}),
+    "a write with another field": ("probe_write", {"text": "x", "to": "y"}),
+    "a delete of a path": ("probe_delete", {"item": "../x"}),
+    "a post of a number": ("probe_post", {"text": 7}),
+}
+
+
+@control("VAL-04", cases=56)
 def test_the_model_s_arguments_are_checked_before_anything_happens(proof: Proof, world: World) -> None:
     writer, approver = world.people(["probe_writer"], ["probe_approver"])
     with proof.positive("good arguments reach the tool as they are"):
@@ -116,9 +124,8 @@ def test_the_model_s_arguments_are_checked_before_anything_happens(proof: Proof,
         proof.same("typed-error", ran.state["state"], "succeeded", what)
         told = json.dumps(ran.script.requests[-1]["messages"][-1])
         proof.holds("typed-error", len(ran.script.seen) == 2 and "crashed" not in told, f"{what}: {told[:200]}")
-    for what, arguments in {"a long text": {"text": "x" * 201}, "another field": {"text": "x", "to": "y"}}.items():
-        until = ("waiting", "succeeded", "failed")
-        ran = world.run(writer, calls("probe_write", arguments), final(), until=until)
+    for what, (tool, arguments) in BAD_SIDE_EFFECTS.items():
+        ran = world.run(writer, calls(tool, arguments), final(), until=("waiting", "succeeded", "failed"))
         proof.same("no-question", world.service.pending(approver, ran.id), [], what)
         proof.same("no-question", ran.state["state"], "succeeded", what)
 

@@ -30,6 +30,8 @@ def _is_problem(proof: Proof, what: str, answer: httpx2.Response, expected: int,
     proof.holds("shape", body["status"] == answer.status_code and body["code"] in CATALOGUE, f"{what}: {body}")
     proof.same("shape", body["type"], f"/problems/{body['code']}", what)
     proof.same("shape", body["request_id"], answer.headers["x-request-id"], what)
+    if expected >= 500:
+        proof.same("no-internals", body["detail"], CATALOGUE[body["code"]].title, what)
     found = INSIDE.search(answer.text)
     proof.holds("no-internals", found is None, f"{what}: {found and found[0]}")
     proof.holds("no-internals", not sent or sent not in answer.text, f"{what}: the input came back")
@@ -72,7 +74,7 @@ def test_every_error_has_one_shape_and_tells_nothing_of_the_inside(proof: Proof,
     proof.holds("shape", {"GET", "POST"} <= {part.strip() for part in allowed.split(",")}, allowed)
 
 
-@control("ERR-01", cases=38)
+@control("ERR-01", cases=40)
 def test_a_bug_and_a_broken_store_have_the_same_shape(proof: Proof, new_world: NewWorld) -> None:
     with new_world() as world:
         who, admin = world.people(["probe_reader"], ["probe_admin"])

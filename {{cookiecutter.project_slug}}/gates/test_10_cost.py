@@ -83,6 +83,20 @@ def test_a_hundred_callers_at_once_stay_under_the_cap_on_postgresql(
         _hundred_callers(proof, world)
 
 
+@control("CST-01", cases=8)
+def test_each_scope_has_a_cap_of_its_own(proof: Proof, new_world: NewWorld) -> None:
+    with new_world() as world:
+        with proof.positive("with room in every cap a run succeeds"):
+            assert world.run(world.people(["probe_reader"])[0], final()).state["state"] == "succeeded"
+        for cap in ("global_daily_usd", "tenant_monthly_usd", "member_daily_usd", "run_usd"):
+            (world.config / "budgets.toml").write_text(f'[caps]\n{cap} = "0.000001"\n')
+            # A fresh database: a window keeps the cap it was made with.
+            with new_world(CONFIG_DIR=str(world.config)) as tight:
+                ran = tight.run(tight.people(["probe_reader"])[0], final())
+            proof.same("every-scope", len(ran.script.seen), 0, f"{cap} is used up, requests at the provider:")
+            proof.holds("every-scope", ran.state.get("state") != "succeeded", cap)
+
+
 MODES: dict[str, tuple[Reply, ...]] = {
     "an answer at once": (final(),),
     "a tool and an answer": (calls("probe_lookup", {"query": "a"}), final()),
@@ -139,7 +153,7 @@ def test_every_request_is_capped_in_length_and_time(proof: Proof, new_world: New
             proof.holds("upstream-closed", closed, "the provider still had the connection")
 
 
-@control("CST-04", cases=8)
+@control("CST-04", cases=10)
 def test_what_has_no_known_price_or_usage_is_never_free(proof: Proof, world: World) -> None:
     [who] = world.people(["probe_reader"])
     with proof.positive("a call with usage costs exactly that"):
@@ -151,6 +165,11 @@ def test_what_has_no_known_price_or_usage_is_never_free(proof: Proof, world: Wor
         world.run(who, replace(final(), usage=strange))
         spent = _tenant_budget(world, who)["spent"]
         proof.holds("missing-usage", spent >= least, f"{strange}: ${spent}, worst case at least ${least}")
+    for broken in (fault("die"), Reply(raw=b'{"id": "x", "choi')):
+        [who] = world.people(["probe_reader"])
+        world.run(who, broken)
+        spent = _tenant_budget(world, who)["spent"]
+        proof.holds("missing-usage", spent >= least, f"an answer that broke off: ${spent}, at least ${least}")
     models = world.config / "models.toml"
     for unpriced in ("made-up-model-9", "openai/none"):
         text = f'[providers.openai]\nstandard = {{ model = "{unpriced}" }}\n'

@@ -39,7 +39,19 @@ def classified(error: Exception) -> Exception:  # noqa: PLR0911 - a table reads 
 
 
 def was_not_billed(error: Exception) -> bool:
-    """True only when the provider certainly did no work: it answered with an error, or nobody answered."""
+    """True only when the provider certainly did no work: it answered with an error, or was never reached.
+
+    A connection that broke later may have cost a whole answer."""
     if isinstance(error, ModelHTTPError):
         return True
-    return isinstance(error, ModelConnectionError) and not isinstance(error, ModelTimeoutError)
+    return isinstance(error, ModelConnectionError) and _never_connected(error)
+
+
+def _never_connected(error: BaseException) -> bool:
+    """By name, because each SDK brings the HTTP client of its choice."""
+    reason: BaseException | None = error
+    while reason is not None:
+        if type(reason).__name__ in {"ConnectError", "ConnectTimeout", "PoolTimeout"}:
+            return True
+        reason = reason.__cause__ or reason.__context__
+    return False

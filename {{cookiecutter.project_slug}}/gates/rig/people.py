@@ -1,7 +1,7 @@
 """Tenants, members and keys for a test, each test with tenants of its own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 from app.identity.principal import Principal
@@ -13,7 +13,7 @@ class Person:
     name: str
     tenant_id: str
     member_id: str
-    key: str
+    key: str = field(repr=False)
     principal: Principal
 
 

@@ -74,7 +74,7 @@ def test_the_sabotage_record_names_assertions_and_proofs_that_exist() -> None:
     [
         (('id = "SEC-02"', 'id = "SEC-01"'), "used twice"),
         (('id = "SEC-02"', 'id = "AUT-99"'), "begin with SEC-"),
-        (("cases = 8\n", ""), "come together"),
+        (("cases = 12\n", ""), "come together"),
         (('weight = "critical"', 'weight = "urgent"'), "weight"),
         (("[[gate]]", "[[gate"), "controls.toml"),
     ],

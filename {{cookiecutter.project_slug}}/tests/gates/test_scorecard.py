@@ -3,13 +3,15 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gates.attestations import Attestation, Said, Waiver
 from gates.catalogue import Catalogue, Control
-from gates.evidence import Record
+from gates.evidence import EvidenceUnreadable, Record, append, read
+from gates.sabotage import Kills, KillsUnreadable
 from gates.scorecard import EXIT, Scorecard, judge
 from gates.subject import Subject
 
@@ -134,11 +136,13 @@ def test_an_assertion_that_the_catalogue_does_not_know_is_reported() -> None:
     assert "made-up" in _state(_judge(_evidence(CST_04={"asserted": extra, "cases": 99})), "CST-04")[1]
 
 
-def test_what_happened_last_counts() -> None:
+def test_trying_again_until_it_is_green_does_not_help() -> None:
     [first] = [r for r in _evidence() if r.control == "CST-01"]
-    later = replace(first, status="FAIL", assertion="usable")
-    assert _state(_judge([*_evidence(), later]), "CST-01")[0] == "FAIL"
-    assert _state(_judge([later, *_evidence()]), "CST-01")[0] == "PASS"
+    red = replace(first, status="FAIL", assertion="usable")
+    assert _state(_judge([*_evidence(), red]), "CST-01")[0] == "FAIL"
+    assert _state(_judge([red, *_evidence()]), "CST-01")[0] == "FAIL"
+    of_other_code = replace(red, subject=replace(SUBJECT, tree="before the fix").as_dict())
+    assert _state(_judge([of_other_code, *_evidence()]), "CST-01")[0] == "PASS"
 
 
 def test_not_applicable_counts_when_a_probe_has_shown_it() -> None:
@@ -217,3 +221,26 @@ def test_some_gates_can_be_judged_alone_and_the_card_says_so() -> None:
     card = _judge(_evidence(SEC_01={"status": "FAIL"}), gates=SHIPPED.named("cost"))
     assert card.restricted
     assert [score.gate.id for score in card.gates] == ["cost"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{", "[]", "\xff", '{"control": "CST-01"}', '{"cases": "many"}',
+    ],
+)  # fmt: skip
+def test_unreadable_evidence_is_named_by_its_line(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "evidence.jsonl"
+    append([_record(COMPLETE.controls["CST-01"])], file)
+    assert len(read(file)) == 1
+    file.write_bytes(file.read_bytes() + line.encode("latin-1") + b"\n")
+    with pytest.raises(EvidenceUnreadable, match=r"evidence\.jsonl, line 2"):
+        read(file)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"kills": []}', '{"machinery": "x", "kills": [{"control": "CST-01"}]}'])
+def test_an_unreadable_record_of_sabotage_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "sabotage.json"
+    file.write_text(text)
+    with pytest.raises(KillsUnreadable, match=r"sabotage\.json"):
+        Kills.load(file)
