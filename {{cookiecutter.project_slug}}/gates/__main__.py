@@ -1,5 +1,6 @@
 """`python -m gates`: run the proofs, judge the evidence, print the scorecard. Exit 0 GO, 1 PAUSED, 2 cannot judge."""
 
+import signal
 import sys
 from datetime import UTC, datetime
 from typing import Annotated
@@ -32,6 +33,7 @@ def run_proofs(
     catalogue = Catalogue.load()
     chosen = catalogue.named(gate)
     selection = Selection(chosen, fast=fast, url=url, complete=not gate and not fast)
+    screen.opening(fast=fast, remote=bool(url))
     records = run.proofs(selection)
     if url:
         sys.exit(screen.show_remote(url, records))
@@ -79,6 +81,9 @@ def scorecard(catalogue: Catalogue, gate: str = "") -> Scorecard:
 
 
 def main() -> None:
+    # Also where they were inherited as ignored, and for a CI job that is cancelled: the run takes its services along.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     try:
         app()
     except (CatalogueInvalid, EvidenceUnreadable, AttestationsUnreadable, KillsUnreadable, ProofsBroken) as error:

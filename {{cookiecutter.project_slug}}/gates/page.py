@@ -7,7 +7,8 @@ HEAD = """# The ten gates
 Made from `gates/controls.toml` by `python -m gates page`; do not edit.
 
 `make gates` drives the running service with a hijacked model, a broken provider and two tenants, and scores what held.
-A control counts only when its proof passed on this commit; one that is not built yet stands here and scores FAIL.
+A control counts only when its proof passed on this commit; one that is not built yet stands here and scores FAIL. What
+has no proof yet comes with a later release of the template (`make update`); what people attest is yours.
 
 | level | needs, each with all before it |
 |---|---|
@@ -20,7 +21,8 @@ A control counts only when its proof passed on this commit; one that is not buil
 
 **GO** needs all ten gates at their minimum. Evidence holds for one commit, one configuration and a day (slow suites a
 week). What people must say goes into `attestations.toml`. Only Performance can be waived, by two people for at most
-fourteen days, and a waiver changes no score.
+fourteen days; a waiver changes no score and helps only where every critical control of the gate passes. The
+environment a service is deployed with (`.env`, secrets) is not part of the evidence.
 
 What protects the evidence: a proof must first show that the legitimate request works, must reach its number of cases,
 and must make every assertion listed here. The template breaks each control on purpose and requires the named assertion

@@ -20,10 +20,11 @@ COLOURS: dict[Decision, str] = {
 def write(card: Scorecard, folder: Path = FILE.parent) -> Sequence[Path]:
     """Write scorecard.json, scorecard.html and badge.svg; returns their paths."""
     folder.mkdir(exist_ok=True)
+    part = "part-" if card.restricted else ""  # some gates only: the page of all ten stays as it is
     contents = {
-        "scorecard.html": html(card),
-        "scorecard.json": json.dumps(as_json(card), indent=1, ensure_ascii=False) + "\n",
-        "badge.svg": badge(card),
+        f"{part}scorecard.html": html(card),
+        f"{part}scorecard.json": json.dumps(as_json(card), indent=1, ensure_ascii=False) + "\n",
+        f"{part}badge.svg": badge(card),
     }
     for name, content in contents.items():
         (folder / name).write_text(content, encoding="utf-8")

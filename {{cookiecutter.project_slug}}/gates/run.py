@@ -7,9 +7,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx2
 
 from gates import evidence, screen
 from gates.catalogue import ROOT, Gate
@@ -51,6 +53,8 @@ def proofs(selection: Selection) -> list[Record]:
     """Run them and return their records. Raises ProofsBroken when pytest itself failed."""
     if selection.url and not os.environ.get("GATES_KEY"):
         raise ProofsBroken("GATES_KEY is not set: an API key of that service whose member may read and start runs")
+    if selection.url:
+        _require_answer(selection.url, os.environ["GATES_KEY"])
     file = REMOTE if selection.url else evidence.FILE
     file.parent.mkdir(exist_ok=True)
     if file.exists() and (selection.complete or selection.url):
@@ -61,9 +65,22 @@ def proofs(selection: Selection) -> list[Record]:
             code = _follow(process, selection, file, earlier)
     except KeyboardInterrupt:
         raise ProofsBroken("interrupted; what was proven until then is kept (python -m gates score)") from None
+    if code == NOTHING_SELECTED and selection.url:
+        raise ProofsBroken("no proof of these gates works over HTTP alone; those of access, validation, errors do")
     if code not in {0, 1, NOTHING_SELECTED}:
         raise ProofsBroken(f"the proofs did not run; {LOG.relative_to(ROOT)} ends with:\n{_tail()}")
     return evidence.read(file)[earlier:]
+
+
+def _require_answer(url: str, key: str) -> None:
+    """Say plainly what would otherwise look like failed controls."""
+    headers = {"Authorization": f"Bearer {key}"}
+    try:
+        status = httpx2.get(f"{url.rstrip('/')}/v1/runs?limit=1", headers=headers, timeout=15).status_code
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+        raise ProofsBroken(f"nothing answers at {url} ({type(error).__name__})") from None
+    if status != 200:
+        raise ProofsBroken(f"{url} answers {status} to GATES_KEY: it needs the key of a member who may read runs")
 
 
 @contextmanager
@@ -75,10 +92,11 @@ def _process(command: list[str], log: int) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         if process.poll() is None:  # interrupted, or out of time
             process.send_signal(signal.SIGINT)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(ENDING_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # whatever a proof that was cut off has left behind
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _follow(process: subprocess.Popen[bytes], selection: Selection, file: Path, earlier: int) -> int:

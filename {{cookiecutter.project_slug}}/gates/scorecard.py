@@ -212,8 +212,8 @@ def _without_evidence(control: Control, records: Sequence[Record], subject: Subj
         return "STALE", f"the evidence is older than {control.ttl_hours} hours"
     commit = str(other.subject.get("commit", ""))
     if commit != subject.commit:
-        return "STALE", f"the evidence is of commit {commit[:12] or 'unknown'}"
-    return "STALE", "code or configuration changed since the evidence"
+        return "STALE", f"the evidence is of commit {commit[:12] or 'unknown'}: run make gates again"
+    return "STALE", "code or configuration changed since the evidence: run make gates again"
 
 
 def _gap(control: Control, records: Sequence[Record]) -> str:
@@ -231,7 +231,9 @@ def _gap(control: Control, records: Sequence[Record]) -> str:
         if len(seen) < attempts:
             return f"{len(seen)} of {attempts} runs in a row"
     cases = sum(r.cases for r in records)
-    return f"{cases} cases, at least {control.cases} are needed" if cases < control.cases else ""
+    return (
+        f"{cases} cases, at least {control.cases} are needed (FAST=1 leaves some out)" if cases < control.cases else ""
+    )
 
 
 def _told(record: Record) -> str:

@@ -22,6 +22,12 @@ STYLE: Mapping[Decision, str] = {
 _MARKS = {"PASS": "[green]✔[/]", "N/A": "[dim]-[/]", "SKIP": "[yellow]○[/]", "ERROR": "[magenta]![/]"}
 
 
+def opening(*, fast: bool, remote: bool) -> None:
+    """What is going to happen, for a terminal that shows no bar."""
+    how = "over HTTP" if remote else "without the slow ones, about two minutes" if fast else "about three minutes"
+    out.print(f"[dim]Running the proofs ({how}); everything they say: .gates/proofs.log[/]")
+
+
 class Bar:
     def __init__(self, bar: Progress, total: int) -> None:
         self._bar, self._task = bar, bar.add_task("proving", total=total)
@@ -88,8 +94,12 @@ def _share(score: GateScore, weight: str) -> str:
 def _show_gate(score: GateScore) -> None:
     way = f"; the shortest way to {score.gate.minimum}:" if score.missing else ""
     out.print(f"\n[bold]{score.gate.name}[/]: {score.level} {LEVELS[score.level].lower()}{way}")
-    for why, lacks in groupby(sorted(score.missing, key=lambda lack: lack[1]), key=lambda lack: lack[1]):
-        out.print(f"  {' '.join(name for name, _ in lacks)}  [dim]{escape(why)}[/]", soft_wrap=True)
+    # What is red comes first: what was never built or said can wait.
+    waiting = {"no proof yet", "nobody has attested it"}
+    ordered = sorted(score.missing, key=lambda lack: (lack[1] in waiting, lack[1]))
+    for why, lacks in groupby(ordered, key=lambda lack: lack[1]):
+        style = "dim" if why in waiting else "red"
+        out.print(f"  {' '.join(name for name, _ in lacks)}  [{style}]{escape(why)}[/]", soft_wrap=True)
     out.print(f"  [dim]not proven here: {escape(score.gate.unproven)}[/]", soft_wrap=True)
 
 

@@ -10,6 +10,7 @@ from gates.catalogue import ROOT
 
 NONE = "none"
 CODE = ("app", "config", "gates", "migrations")  # what runs, read from the disk whatever git has been told about it
+NOT_THE_SUBJECT = (":!attestations.toml",)  # people sign after they have seen the proofs
 LEFT_OUT = {"__pycache__"}
 
 
@@ -33,11 +34,12 @@ class Subject:
 
 def current(root: Path = ROOT) -> Subject:
     commit = _git(root, "rev-parse", "HEAD")
+    changed = _git(root, "status", "--porcelain", "--", ".", *NOT_THE_SUBJECT)
     code = sorted(_code(root))
     return Subject(
         commit=(commit or NONE).strip(),
         tree=digest(root, code),
-        dirty=commit is None or _git(root, "status", "--porcelain") != "" or _differs(root, code),
+        dirty=commit is None or changed != "" or _differs(root, code),
         config=digest(root, sorted((root / "config").glob("*.toml"))),
         policy=digest(root, [root / "config" / "policy.toml"]),
         models=digest(root, [root / "config" / "models.toml"]),
