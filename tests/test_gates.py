@@ -45,12 +45,13 @@ def test_1_a_fresh_service_is_paused_and_told_exactly_why(service: Path) -> None
     card = _card(service)
     assert card["decision"] == "PAUSED"
     controls = {c["id"]: c for gate in card["gates"] for c in gate["controls"]}
-    unproven = {name for name, c in controls.items() if c["state"] != "PASS"}
+    unproven = {name for name, c in controls.items() if c["state"] not in {"PASS", "N/A"}}
     assert {controls[name]["reason"] for name in unproven} == {"no proof yet"}
-    assert len(controls) - len(unproven) == 18
+    assert len(controls) - len(unproven) == 36
+    assert {name for name, c in controls.items() if c["state"] == "N/A"} == {"SEC-08"}
     assert {c["sabotage"] for name, c in controls.items() if name not in unproven} == {"caught"}
     missing = {lack["id"] for gate in card["gates"] for lack in gate["missing"]}
-    assert {"SEC-03", "SEC-P1", "CST-05"} <= missing
+    assert {"SEC-07", "SEC-P1", "CST-06"} <= missing
     assert not missing & (set(controls) - unproven)
     assert all(name in done.stdout for name in missing)
     badge = (service / ".gates" / "badge.svg").read_text()
@@ -70,17 +71,18 @@ def test_2_the_report_is_one_file_that_needs_nothing_else(service: Path) -> None
 @pytest.mark.parametrize("how", ["removed", "skipped", "hollow"])
 def test_3_a_proof_file_that_is_gone_skipped_or_hollow_lowers_the_score(service: Path, gate: str, how: str) -> None:
     before = _levels(service)[gate]
-    [file] = (service / "gates").glob(f"test_*_{gate}.py")
+    sources = {file: file.read_text() for file in (service / "gates").glob(f"test_*_{gate}*.py")}
     evidence = service / ".gates" / "evidence.jsonl"
-    source, kept = file.read_text(), evidence.read_text()
+    kept = evidence.read_text()
     try:
-        match how:
-            case "removed":
-                file.unlink()
-            case "skipped":
-                file.write_text(source + "\nimport pytest\n\npytestmark = pytest.mark.skip(reason='later')\n")
-            case "hollow":
-                file.write_text(_hollow(source))
+        for file, source in sources.items():
+            match how:
+                case "removed":
+                    file.unlink()
+                case "skipped":
+                    file.write_text(source + "\nimport pytest\n\npytestmark = pytest.mark.skip(reason='later')\n")
+                case "hollow":
+                    file.write_text(_hollow(source))
         done = make(service, "gates", GATE=gate)
         assert done.returncode == 2
         card = _card(service, "part-scorecard.json")["gates"][0]
@@ -91,7 +93,8 @@ def test_3_a_proof_file_that_is_gone_skipped_or_hollow_lowers_the_score(service:
         assert {"removed": "STALE", "skipped": "SKIP", "hollow": "FAIL"}[how] in states
         assert _levels(service)[gate] == before, "the page of all ten gates stays as it is"
     finally:
-        file.write_text(source)
+        for file, source in sources.items():
+            file.write_text(source)
         evidence.write_text(kept)
 
 
@@ -188,3 +191,11 @@ def test_7_what_cannot_be_judged_says_so_with_exit_code_2(service: Path, name: s
 def test_8_an_unknown_gate_is_named_with_what_there_is(service: Path) -> None:
     done = make(service, "gates", GATE="cots")
     assert "no gate cots: choose from security, access" in done.stdout
+
+
+def test_9_attacks_replayed_through_the_guard_do_not_succeed(service: Path) -> None:
+    """A twentieth of AgentDojo's attacks; `make redteam` plays them all."""
+    shown = succeeds(service, "redteam", ARGS="--every 20")
+    assert "HOLDS" in shown, shown[-1500:]
+    assert "0 with this service's policy" in shown
+    assert "agentdojo" not in "".join(path.name for path in (service / ".venv/lib").glob("*/site-packages/*"))

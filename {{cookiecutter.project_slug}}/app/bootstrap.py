@@ -10,6 +10,7 @@ from pydantic_ai.capabilities import AbstractCapability
 from app.budgets.caps import Caps
 from app.budgets.ledger import Ledger
 from app.budgets.spend import Spend
+from app.content.links import Links
 from app.db.engine import Database
 from app.features import FEATURES
 from app.gateway.catalog import Catalog
@@ -19,20 +20,25 @@ from app.identity.directory import Directory
 from app.identity.roles import Roles
 from app.manifest import Feature
 from app.policy.rules import Policy
-from app.runs.agents import Agents, build_agent
+from app.runs.agents import Agents, AgentSpec, BuiltAgent, build_agent
 from app.runs.approvals import Approvals
-from app.runs.engine import DurableQueue, NoQueue, RunQueue, durability, step
+from app.runs.delegates import ask, require_reading
+from app.runs.engine import DurableQueue, NoQueue, RunQueue, at_once, durability, step
 from app.runs.housekeeping import Housekeeping
 from app.runs.intake import Intake
-from app.runs.segment import SegmentLimits, Segments
+from app.runs.limits import RunLimits
+from app.runs.segment import Segments
 from app.runs.state import RunStore
 from app.runtime import Runtime
 from app.settings import Settings
 from app.switches.board import Board
+from app.tools.caller import CallerOfRun
 from app.tools.egress import Egress
 from app.tools.gate import ToolGate
-from app.tools.guard import CallerOfRun, Guard
+from app.tools.guard import Guard
+from app.tools.servers import ToolServers
 from app.tools.spec import ToolSpec
+from app.tools.unknown import UnknownCalls
 
 Capabilities = Sequence[AbstractCapability[CallerOfRun]]
 
@@ -61,20 +67,24 @@ async def _build(
     board = Board(db)
     policy = Policy.load(settings.config_dir / "policy.toml")
     ledger = Ledger(db, Caps.load(settings.config_dir / "budgets.toml"))
+    egress = Egress(settings.egress_allow, private_addresses=settings.environment in {"development", "test"})
+    servers = ToolServers.load(settings.config_dir, settings.tool_secrets)
+    tools: dict[str, ToolSpec] = {}
     guard = Guard(
         db=db,
         directory=directory,
         board=board,
         policy=policy,
-        egress=Egress(settings.egress_allow, private_addresses=settings.environment in {"development", "test"}),
-        tools=_tools(),
+        egress=egress,
+        tools=tools,
         approval_ttl=settings.approval_ttl,
     )
-    make = AgentFactory(settings, ledger, board, [ToolGate(guard, step), *capabilities])
-    agents = await make.agents(closing, features)
     store = RunStore(db, queue)
+    make = AgentFactory(settings, closing, ledger, board, guard, store, servers, capabilities, tools)
+    agents = await make.agents(features)
     approvals = Approvals(db, store)
-    limits = SegmentLimits(
+    unknown = UnknownCalls(db)
+    limits = RunLimits(
         settings.run_max_model_calls, settings.run_max_tool_calls, timedelta(seconds=settings.run_timeout_s)
     )
     return Runtime(
@@ -86,48 +96,70 @@ async def _build(
         policy=policy,
         ledger=ledger,
         spend=Spend(db),
-        intake=Intake(db, ledger, board, agents, queue),
+        egress=egress,
+        guard=guard,
+        servers=servers,
+        intake=Intake(db, ledger, board, agents, queue, limits),
+        store=store,
         approvals=approvals,
-        segments=Segments(store, agents, limits),
-        housekeeping=Housekeeping(approvals, ledger, store, queue),
+        unknown=unknown,
+        segments=Segments(store, agents, limits, board, Links(settings.answer_links_allow)),
+        housekeeping=Housekeeping(approvals, unknown, ledger, store, queue),
     )
-
-
-def _tools() -> dict[str, ToolSpec]:
-    tools: dict[str, ToolSpec] = {}
-    for feature in FEATURES:
-        for tool in feature.tools:
-            if tools.setdefault(tool.name, tool) is not tool:
-                raise ValueError(f"two features declare a tool named {tool.name}; rename one")
-    return tools
 
 
 @dataclass(frozen=True)
 class AgentFactory:
-    """Builds each feature's agent on a metered model and behind the guard."""
+    """Builds each feature's agent, and its delegates, on metered models and behind the guard."""
 
     settings: Settings
+    closing: AsyncExitStack
     ledger: Ledger
     board: Board
+    guard: Guard
+    store: RunStore
+    servers: ToolServers
     capabilities: Capabilities
+    tools: dict[str, ToolSpec]  # every tool of the process by name: what the guard knows
 
-    async def agents(self, closing: AsyncExitStack, features: Mapping[str, Feature]) -> Agents:
-        settings = self.settings
-        catalog = Catalog.load(settings.config_dir / "models.toml", settings.model_provider)
-        limits = CallLimits(settings.model_max_tokens, settings.model_timeout)
-        key = settings.model_api_key.get_secret_value() if settings.model_api_key else None
-        built, names = {}, {}
+    async def agents(self, features: Mapping[str, Feature]) -> Agents:
+        catalog = Catalog.load(self.settings.config_dir / "models.toml", self.settings.model_provider)
+        built, names, tools = {}, {}, {}
         for name, feature in features.items():
-            tier = feature.agent.tier
-            names[name] = catalog.entry(tier).model
-            opened = open_model(settings.model_provider, names[name], api_key=key, base_url=settings.model_base_url)
-            model = MeteredModel(
-                await closing.enter_async_context(opened),
-                tier=tier,
-                catalog=catalog,
-                ledger=self.ledger,
-                board=self.board,
-                limits=limits,
-            )
-            built[name] = build_agent(feature.agent, model, self.capabilities)
-        return Agents({name: feature.agent for name, feature in features.items()}, built, names)
+            mine = await self._tools_of(feature.agent, catalog, depth=0)
+            names[name] = catalog.entry(feature.agent.tier).model
+            gate = ToolGate(self.guard, step, self.store.require_running)
+            built[name] = await self._built(feature.agent, mine, catalog, [gate, *self.capabilities])
+            tools[name] = frozenset(tool.name for tool in mine)
+        return Agents({name: feature.agent for name, feature in features.items()}, built, tools, names)
+
+    async def _tools_of(self, spec: AgentSpec, catalog: Catalog, depth: int) -> list[ToolSpec]:
+        """The tools of an agent: its own, those of its tool servers, and one for each delegate it may ask."""
+        mine = [*spec.tools, *(tool for server in spec.servers for tool in self.servers.specs(server))]
+        for delegate in spec.delegates:
+            its_tools = await self._tools_of(delegate, catalog, depth + 1)
+            require_reading(delegate, its_tools, depth + 1)
+            # Within the tool call that asks, which is a step already: its own calls are part of that.
+            gate = ToolGate(self.guard, at_once, self.store.require_running)
+            mine.append(ask(delegate, its_tools, await self._built(delegate, its_tools, catalog, [gate])))
+        for tool in mine:
+            if self.tools.setdefault(tool.name, tool) is not tool:
+                raise ValueError(f"two agents declare a tool named {tool.name}; rename one")
+        return mine
+
+    async def _built(
+        self, spec: AgentSpec, tools: Sequence[ToolSpec], catalog: Catalog, capabilities: Capabilities
+    ) -> BuiltAgent:
+        settings = self.settings
+        key = settings.model_api_key.get_secret_value() if settings.model_api_key else None
+        name = catalog.entry(spec.tier).model
+        opened = open_model(settings.model_provider, name, api_key=key, base_url=settings.model_base_url)
+        model = MeteredModel(
+            await self.closing.enter_async_context(opened),
+            tier=spec.tier,
+            catalog=catalog,
+            ledger=self.ledger,
+            board=self.board,
+            limits=CallLimits(settings.model_max_tokens, settings.model_timeout),
+        )
+        return build_agent(spec, tools, model, capabilities)

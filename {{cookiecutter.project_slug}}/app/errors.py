@@ -107,6 +107,24 @@ class ModelOutputInvalid(AppError):
     row = ErrorCode("model.output_invalid", 502, "The assistant's answer was not usable.", retryable=True)
 
 
+class ModelRefused(AppError):
+    row = ErrorCode("model.refused", 422, "The assistant declined this task.")
+
+
+class ModelTruncated(AppError):
+    row = ErrorCode("model.truncated", 502, "The assistant's answer was cut at its length limit.")
+
+
+class RunCancelled(AppError):
+    row = ErrorCode("run.cancelled", 409, "This task was cancelled.")
+
+
+class RunDeadLettered(AppError):
+    """The work ended its process again and again; it is set aside so that other work goes on."""
+
+    row = ErrorCode("run.dead_lettered", 500, "The task could not be finished after several attempts.", page=True)
+
+
 class ModelUnknown(AppError):
     row = ErrorCode("model.unknown", 422, "That model is not in this service's catalogue.")
 
@@ -133,6 +151,10 @@ class ProviderAuthFailed(AppError):
 
 class ServiceHalted(AppError):
     row = ErrorCode("service.halted", 503, "AI actions are paused by the operator.")
+
+
+class ServiceDraining(AppError):
+    row = ErrorCode("service.draining", 503, "This connection ends here; connect again.", retryable=True)
 
 
 class Unexpected(AppError):

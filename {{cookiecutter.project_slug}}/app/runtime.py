@@ -13,8 +13,13 @@ from app.runs.approvals import Approvals
 from app.runs.housekeeping import Housekeeping
 from app.runs.intake import Intake
 from app.runs.segment import Segments
+from app.runs.state import RunStore
 from app.settings import Settings
 from app.switches.board import Board
+from app.tools.egress import Egress
+from app.tools.guard import Guard
+from app.tools.servers import ToolServers
+from app.tools.unknown import UnknownCalls
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,12 @@ class Runtime:
     policy: Policy
     ledger: Ledger
     spend: Spend
+    egress: Egress
+    guard: Guard
+    servers: ToolServers
     intake: Intake
+    store: RunStore
     approvals: Approvals
+    unknown: UnknownCalls
     segments: Segments
     housekeeping: Housekeeping

@@ -54,7 +54,9 @@ class Settings(BaseSettings):
     worker_concurrency: int = Field(8, ge=1, le=256)
     embedded_worker: bool = True
 
-    egress_allow: tuple[str, ...] = ()
+    egress_allow: tuple[str, ...] = ()  # origins that tools may reach
+    answer_links_allow: tuple[str, ...] = ()  # origins that an agent's answer may link to
+    tool_secrets: dict[str, SecretStr] = Field(default_factory=dict)  # by name of the tool server
     sentry_dsn: str | None = None
     otel_exporter_otlp_endpoint: str | None = None
 
@@ -80,7 +82,7 @@ class Settings(BaseSettings):
     def secrets(self) -> list[str]:
         """Every secret value of this configuration, for the redactor."""
         values = [self.session_secret, self.model_api_key]
-        found = [value.get_secret_value() for value in values if value is not None]
+        found = [value.get_secret_value() for value in (*values, *self.tool_secrets.values()) if value is not None]
         password = urlsplit(self.database_url).password
         return [*found, *([unquote(password)] if password else [])]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gates import attestations, evidence, page, report, run, screen, subject
+from gates import attestations, evidence, page, report, run, screen, subject, suites
 from gates.attestations import AttestationsUnreadable
 from gates.catalogue import ROOT, Catalogue, CatalogueInvalid
 from gates.evidence import EvidenceUnreadable
@@ -69,14 +69,16 @@ def scorecard(catalogue: Catalogue, gate: str = "") -> Scorecard:
     if not evidence.FILE.exists():
         raise EvidenceUnreadable("there is no evidence here; run: make gates")
     kills = Kills.load()
+    this = subject.current()
     return judge(
         catalogue,
         evidence.read(),
         attestations.load(catalogue, now.date()),
         {control: kills.caught(control) for control in catalogue.controls},
-        subject.current(),
+        this,
         now,
         gates=catalogue.named(gate),
+        suites=suites.passed(this, now),
     )
 
 

@@ -25,6 +25,12 @@ DECLARED = {
     "GET /v1/runs": "runs:read",
     "POST /v1/runs": "runs:write",
     "GET /v1/runs/{run_id}": "runs:read",
+    "GET /v1/runs/{run_id}/events": "runs:read",
+    "GET /v1/runs/{run_id}/tool-calls": "runs:read",
+    "POST /v1/runs/{run_id}/cancel": "runs:write",
+    "GET /v1/tool-calls/unknown": "approvals:read",
+    "POST /v1/tool-calls/{call_id}/resolution": "approvals:decide",
+    "POST /v1/approvals/decisions": "approvals:decide",
     "GET /v1/approvals": "approvals:read",
     "POST /v1/approvals/{approval_id}/decision": "approvals:decide",
     "GET /v1/usage": "usage:read",
@@ -39,6 +45,8 @@ DECLARED = {
     "PUT /v1/switches/{name:path}": "switches:write",
 }
 KNOWN_PUBLIC = {"/livez", "/readyz", "/openapi.json", "/console/sign-in", "/console/style.css", "/console/icon.svg"}
+# What a route that writes to one object takes besides a reason, by the end of its path.
+BODIES = {"decision": {"decision": "approve", "digest": ""}, "resolution": {"outcome": "happened"}}
 MALFORMED = ["Bearer", "Bearer x", "Basic c3ZjOng=", "Bearer null", "Bearer svc_test_aaaaaaaaaaaa_" + "A" * 43]
 
 
@@ -112,7 +120,8 @@ def _two_tenants(proof: Proof, world: World) -> None:
     ran = world.run(mine[0], calls("probe_write", {"text": "x"}), final(), until=("waiting",))
     question = world.question(mine[1], ran)
     [key, *_] = world.service.call(mine[2], "GET", "/v1/keys").json()["items"]
-    own = {"run_id": ran.id, "approval_id": question["id"], "key_id": key["id"]}
+    [(call,)] = world.sql("SELECT id FROM tool_calls WHERE run_id = ?", ran.id)
+    own = {"run_id": ran.id, "approval_id": question["id"], "key_id": key["id"], "call_id": call}
     with proof.positive("the owners see their own"):
         assert world.service.call(mine[0], "GET", f"/v1/runs/{ran.id}").status_code == 200
         assert world.service.pending(mine[1], ran.id) == [question]
@@ -124,7 +133,9 @@ def _two_tenants(proof: Proof, world: World) -> None:
     for route in _guarded():
         if route.is_console:
             continue
-        body = {"decision": "approve", "digest": question["digest"], "reason": "not mine to say"}
+        body = {"reason": "not mine to say", **BODIES.get(route.path.rpartition("/")[2], {})}
+        if "digest" in body:
+            body["digest"] = question["digest"]
         if route.parameters and route.parameters != ["name"]:
             _like_missing(proof, world, theirs, route, own, body)
         elif route.method == "GET":

@@ -17,15 +17,10 @@ from gates.rig.databases import NewDatabase
 from gates.rig.formats import Reply, Wire
 from gates.rig.people import Person
 from gates.rig.provider import calls, fault, says, status
-from gates.rig.world import INPUT_USD_PER_MTOK, OUTPUT_USD_PER_MTOK, Ran, World, final
+from gates.rig.world import Ran, World, final
 
 CALLERS = 100
 CAP_OF_CALLS = 12  # the cap is this many worst cases
-
-
-def _price(tokens: tuple[int, int]) -> Decimal:
-    """The price of one call as the provider would bill it, before rounding."""
-    return (tokens[0] * Decimal(INPUT_USD_PER_MTOK) + tokens[1] * Decimal(OUTPUT_USD_PER_MTOK)) / 1_000_000
 
 
 def _usage(world: World, who: Person) -> dict[str, Any]:
@@ -158,8 +153,8 @@ def test_what_has_no_known_price_or_usage_is_never_free(proof: Proof, world: Wor
     [who] = world.people(["probe_reader"])
     with proof.positive("a call with usage costs exactly that"):
         world.run(who, replace(final(), usage=(1_000_000, 0)))
-        assert _tenant_budget(world, who)["spent"] == _price((1_000_000, 0))
-    least = _price((0, 900))
+        assert _tenant_budget(world, who)["spent"] == World.price((1_000_000, 0))
+    least = World.price((0, 900))
     for strange in (None, (0, 0), (-5, 5), (5, -5)):
         [who] = world.people(["probe_reader"])
         world.run(who, replace(final(), usage=strange))

@@ -56,7 +56,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_database_of_newer_code_is_named(new_sqlite: NewDatabase) -> None:
     url = new_sqlite()
     with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
-        database.execute("UPDATE alembic_version SET version_num = 'ffff'")
+        database.execute("UPDATE alembic_version SET version_num = 'ffff' WHERE version_num LIKE 't%'")
     for command in ("doctor", "migrate", "serve"):
         _says(_app(command, DATABASE_URL=url), "newer code")
 

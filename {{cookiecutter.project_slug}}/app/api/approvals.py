@@ -3,17 +3,23 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from app.api.guards import require
 from app.api.pagination import PAGE_SIZE, Cursor, Limit, Page
-from app.api.schemas import Instant, Reason, Strict
+from app.api.schemas import Id, Instant, Reason, Strict
 from app.api.state import RuntimeDep
+from app.errors import AppError
 from app.identity.principal import Principal
 from app.tools.models import Approval
 
 router = APIRouter(prefix="/v1/approvals", tags=["approvals"])
-State = Literal["pending", "approved", "denied", "expired", "used"]
+State = Literal["pending", "approved", "denied", "expired", "used", "stale"]
+
+
+class Change(BaseModel):
+    before: dict[str, Any]
+    after: dict[str, Any]
 
 
 class ApprovalView(BaseModel):
@@ -22,6 +28,7 @@ class ApprovalView(BaseModel):
     tool: str
     effect: str
     arguments: dict[str, Any]
+    change: Change | None = Field(description="what would change, where the tool can say so")
     digest: str
     reason: str
     requested_by: str
@@ -40,15 +47,35 @@ class Decision(Strict):
     reason: Reason
 
 
+class ItemDecision(Decision):
+    id: Id
+
+
+class Decisions(Strict):
+    items: list[ItemDecision] = Field(min_length=1, max_length=50)
+
+
+class Decided(BaseModel):
+    id: str
+    state: str | None = Field(description="of the approval now, where the decision was taken")
+    error: str | None = Field(description="the code of the error, where it was not")
+    detail: str | None
+
+
+class AllDecided(BaseModel):
+    items: list[Decided]
+
+
 @router.get("", response_model=Page[ApprovalView])
 async def list_approvals(
     runtime: RuntimeDep,
     principal: Annotated[Principal, require("approvals:read")],
     state: Annotated[State | None, Query()] = None,
+    run_id: Annotated[Id | None, Query(description="only the questions of this run")] = None,
     cursor: Cursor = None,
     limit: Limit = PAGE_SIZE,
 ) -> Page[ApprovalView]:
-    found = await runtime.approvals.page(principal, state=state, before=cursor, limit=limit)
+    found = await runtime.approvals.page(principal, state=state, run_id=run_id, before=cursor, limit=limit)
     following = found[-1].id if len(found) == limit else None
     return Page(items=[ApprovalView.of(approval) for approval in found], next=following)
 
@@ -66,3 +93,22 @@ async def decide(
         principal, approval_id, approve=approve, digest=body.digest, reason=body.reason
     )
     return ApprovalView.of(approval)
+
+
+@router.post("/decisions", response_model=AllDecided)
+async def decide_each(
+    body: Decisions, runtime: RuntimeDep, principal: Annotated[Principal, require("approvals:decide")]
+) -> AllDecided:
+    """Decide several questions in one request: each on its own, with its own digest and reason.
+
+    One that cannot be decided says why and leaves the others alone."""
+    decided = []
+    for item in body.items:
+        try:
+            approval = await runtime.approvals.decide(
+                principal, item.id, approve=item.decision == "approve", digest=item.digest, reason=item.reason
+            )
+            decided.append(Decided(id=item.id, state=approval.state, error=None, detail=None))
+        except AppError as error:
+            decided.append(Decided(id=item.id, state=None, error=error.row.code, detail=error.detail))
+    return AllDecided(items=decided)

@@ -1,22 +1,25 @@
-"""Starting a run of a feature's agent and reading it back. Gate: validation."""
+"""Starting a run of a feature's agent and reading it back. Gate: access, validation."""
 
 import re
+from decimal import Decimal
 from typing import Annotated, Any
 
 import anyio
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field, StringConstraints
 
+from app.api.documents import Document, texts
 from app.api.guards import require
 from app.api.idempotency import IdempotencyKey
 from app.api.pagination import PAGE_SIZE, Cursor, Limit, Page
-from app.api.schemas import Instant, Strict
+from app.api.schemas import Instant, Reason, Strict, Usd
 from app.api.state import RuntimeDep
-from app.budgets.money import usd
+from app.budgets.money import to_micro, usd
 from app.budgets.spend import RunCost
 from app.identity.principal import Principal
 from app.runs.intake import RunRequest
 from app.runs.models import Run
+from app.runs.outcome import Outcome, outcome
 from app.runs.state import ENDED
 from app.runtime import Runtime
 
@@ -25,15 +28,26 @@ MAX_WAIT_S = 30
 _WAIT = re.compile(r"\bwait=(\d{1,4})\b", re.ASCII)  # RFC 7240; other preferences are ignored, as it says
 
 
-class Document(Strict):
-    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
-    text: Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
+class Limits(Strict):
+    """Limits of this run alone; each may only be lower than the service's own."""
+
+    model_calls: int | None = Field(None, ge=1, le=1_000)
+    tool_calls: int | None = Field(None, ge=1, le=1_000)
+    duration_s: int | None = Field(None, ge=1, le=86_400, description="at work; waiting for a person does not count")
+    cost_usd: Usd | None = None
+
+    def plain(self) -> dict[str, int] | None:
+        asked = self.model_dump(exclude_none=True)
+        if "cost_usd" in asked:
+            asked["cost_micro"] = to_micro(Decimal(asked.pop("cost_usd")))
+        return asked or None
 
 
 class RunCreate(Strict):
     feature: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
     task: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8_000)]
     documents: list[Document] = Field(default_factory=list, max_length=5)
+    limits: Limits | None = None
 
 
 class RunUsage(BaseModel):
@@ -47,6 +61,7 @@ class RunView(BaseModel):
     id: str
     feature: str
     state: str
+    outcome: Outcome | None = Field(description="how it ended, once it has; a refusal or a limit is no fault")
     output: Any | None
     error: dict[str, str] | None
     model: str
@@ -65,8 +80,9 @@ class RunView(BaseModel):
             cost_usd=usd(cost.cost_micro),
         )
         return cls(
-            id=run.id, feature=run.feature, state=run.state, output=run.output, error=error, model=run.model,
-            prompt_version=run.prompt_version, usage=usage, created_at=run.created_at, ended_at=run.ended_at,
+            id=run.id, feature=run.feature, state=run.state, outcome=outcome(run), output=run.output, error=error,
+            model=run.model, prompt_version=run.prompt_version, usage=usage,
+            created_at=run.created_at, ended_at=run.ended_at,
         )  # fmt: skip
 
 
@@ -80,7 +96,8 @@ async def start_run(
     prefer: Annotated[str | None, Header(description="`wait=N` seconds for the end")] = None,
 ) -> RunView:
     """Accept a run. Poll its Location, or send `Prefer: wait=N` to get a finished one with 200."""
-    request = RunRequest(body.feature, body.task, tuple(document.model_dump() for document in body.documents))
+    limits = body.limits.plain() if body.limits else None
+    request = RunRequest(body.feature, body.task, await texts(body.documents), limits)
     run, replayed = await runtime.intake.start(principal, request, key)
     if wait := _WAIT.search(prefer or ""):
         run = await _settled(runtime, principal, run, min(int(wait[1]), MAX_WAIT_S))
@@ -110,9 +127,25 @@ async def get_run(run_id: str, runtime: RuntimeDep, principal: Annotated[Princip
     return RunView.of(run, await runtime.spend.of_run(principal, run.id))
 
 
+class Cancellation(Strict):
+    reason: Reason = "cancelled by its caller"
+
+
+@router.post("/{run_id}/cancel", response_model=RunView)
+async def cancel_run(
+    run_id: str,
+    runtime: RuntimeDep,
+    principal: Annotated[Principal, require("runs:write")],
+    body: Cancellation | None = None,
+) -> RunView:
+    """Stop a run: no tool starts any more, and the model and tools at work are stopped within two seconds."""
+    await runtime.store.cancel(principal, run_id, (body or Cancellation()).reason)
+    return await get_run(run_id, runtime, principal)
+
+
 async def _settled(runtime: Runtime, principal: Principal, run: Run, seconds: int) -> Run:
     with anyio.move_on_after(seconds):
-        while run.state not in ENDED:
+        while run.state not in {*ENDED, "waiting"}:  # for a person one may wait for hours
             await anyio.sleep(0.1)
             run = await runtime.intake.get(principal, run.id)
     return run

@@ -1,9 +1,11 @@
-"""Shared shapes of the HTTP API: strict in, explicit out. Gate: validation."""
+"""Shared shapes of the HTTP API: strict in, explicit out. Gate: access, validation."""
 
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, StringConstraints, field_validator
+
+from app.content.invisible import cleaned
 
 
 class Strict(BaseModel):
@@ -19,5 +21,12 @@ class Strict(BaseModel):
         return value
 
 
+def visible(value: Any) -> Any:
+    """A name as it is seen: what is hidden in it is dropped."""
+    return cleaned(value) if isinstance(value, str) and "\0" not in value else value
+
+
 Instant = Annotated[datetime, PlainSerializer(lambda t: t.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), return_type=str)]
+Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+Usd = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}(\.[0-9]{1,6})?$")]
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=300)]

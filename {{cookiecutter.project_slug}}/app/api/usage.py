@@ -4,10 +4,10 @@ from decimal import Decimal
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from app.api.guards import require
-from app.api.schemas import Strict
+from app.api.schemas import Strict, Usd
 from app.api.state import RuntimeDep
 from app.budgets.caps import Payer
 from app.budgets.money import to_micro, usd
@@ -46,7 +46,7 @@ class Budgets(BaseModel):
 
 class BudgetUpdate(Strict):
     scope: Literal["tenant"]
-    limit_usd: Annotated[str, Field(pattern=r"^[0-9]{1,7}(\.[0-9]{1,6})?$")]
+    limit_usd: Usd
 
 
 @router.get("/usage", response_model=Usage)

@@ -2,7 +2,7 @@
 
 Each record carries SHA-256 over its predecessor's hash and its own canonical JSON (RFC 8785), and
 the head row carries the last one, so an edited, removed, inserted or truncated record is found.
-Gate: security.
+Gate: security, errors.
 """
 
 import hashlib

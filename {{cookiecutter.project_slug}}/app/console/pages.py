@@ -1,4 +1,4 @@
-"""Operator pages: what waits for a decision, what ran, what it cost."""
+"""Operator pages: what waits for a decision, what ran, what it cost, what nobody knows."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -73,6 +73,9 @@ async def overview(request: Request, runtime: RuntimeDep, current: SessionDep) -
     }
     if who.can("approvals:read"):
         page["approvals"] = await runtime.approvals.page(who, state="pending", before=None, limit=50)
+        page["unknown"] = await runtime.unknown.open(who)
+        page["asked"] = await runtime.unknown.arguments(who, page["unknown"])
+        page["tasks"] = await _tasks(runtime, who, {approval.run_id for approval in page["approvals"]})
     if who.can("runs:read"):
         runs = await runtime.intake.page(who, before=None, limit=20)
         page |= {"runs": runs, "costs": await runtime.spend.of_runs(who, [run.id for run in runs])}
@@ -84,38 +87,85 @@ async def overview(request: Request, runtime: RuntimeDep, current: SessionDep) -
     return response
 
 
-@router.post("/approvals/{approval_id}")
+@router.post("/approvals")
 async def decide(
+    request: Request, runtime: RuntimeDep, current: SessionDep, csrf: Field, reason: Field = ""
+) -> Response:
+    """The same decisions as through the API, each on its own; what came of them is shown on the page that follows."""
+    current.require_token(csrf)
+    current.principal.require("approvals:decide")
+    if len(reason.strip()) < 3:
+        return _back(runtime, "Give a reason of at least three characters.")
+    form = await request.form()
+    told = []
+    for name, choice in form.items():
+        approval_id = name.removeprefix("decision:")
+        if approval_id != name and choice in {"approve", "deny"}:
+            digest = str(form.get(f"digest:{approval_id}", ""))
+            told.append(await _decided(runtime, current.principal, approval_id, str(choice), digest, reason.strip()))
+    return _back(runtime, " ".join(told) or "Nothing was chosen.")
+
+
+async def _decided(runtime: Runtime, who: Principal, approval_id: str, choice: str, digest: str, reason: str) -> str:
+    try:
+        decided = await runtime.approvals.decide(
+            who, approval_id, approve=choice == "approve", digest=digest, reason=reason
+        )
+    except AppError as error:
+        return f"Question {approval_id[-6:]}: {error.detail}"
+    return f"{decided.tool}: {decided.state}; load this page again to see the run go on."
+
+
+@router.post("/unknown/{call_id}")
+async def resolve(
     runtime: RuntimeDep,
     current: SessionDep,
-    approval_id: str,
-    decision: Annotated[Literal["approve", "deny"], Form()],
-    digest: Field,
+    call_id: str,
+    outcome: Annotated[Literal["happened", "did_not_happen"], Form()],
     csrf: Field,
     reason: Field = "",
 ) -> Response:
-    """The same decision as through the API; what came of it is shown on the page that follows."""
+    """Put on record what a person found out about a call whose outcome was unknown."""
     current.require_token(csrf)
     current.principal.require("approvals:decide")
+    if len(reason.strip()) < 3:
+        return _back(runtime, "Say in at least three characters what you found.")
     try:
-        decided = await runtime.approvals.decide(
-            current.principal,
-            approval_id,
-            approve=decision == "approve",
-            digest=digest,
-            reason=reason.strip() or "decided in the console",
+        call = await runtime.unknown.resolve(
+            current.principal, call_id, happened=outcome == "happened", reason=reason.strip()
         )
-        notice = f"{decided.tool}: {decided.state}. The run goes on; load this page again to see it end."
+        notice = f"{call.tool}: on record as {outcome.replace('_', ' ')}."
     except AppError as error:
         notice = error.detail
+    return _back(runtime, notice)
+
+
+def _back(runtime: Runtime, notice: str) -> Response:
     response = RedirectResponse("/console", 303)
-    session.leave_notice(response, runtime.settings, notice)
+    session.leave_notice(response, runtime.settings, notice[:1000])
     return response
+
+
+def _fields(change: dict[str, Any]) -> list[dict[str, Any]]:
+    """A change as rows for people: each field before and after, what differs marked."""
+    before, after = change["before"], change["after"]
+    return [
+        {"name": n, "before": before.get(n), "after": after.get(n), "changed": before.get(n) != after.get(n)}
+        for n in dict.fromkeys([*before, *after])
+    ]
 
 
 def _sign_in_form(request: Request, runtime: Runtime, error: str) -> Response:
     page = {"service": runtime.settings.service, "error": error}
     return templates.TemplateResponse(request, "sign_in.html", page, status_code=401 if error else 200)
+
+
+async def _tasks(runtime: Runtime, who: Principal, run_ids: set[str]) -> dict[str, str]:
+    """What was asked for, by run, for who may read runs."""
+    return {run_id: (await runtime.intake.get(who, run_id)).task for run_id in run_ids if who.can("runs:read")}
+
+
+templates.env.filters["fields"] = _fields
 
 
 def install(app: FastAPI) -> None:

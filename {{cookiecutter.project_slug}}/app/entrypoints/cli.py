@@ -7,13 +7,14 @@ import typer
 from sqlalchemy.exc import OperationalError
 
 from app.db.engine import StorageUnavailable
-from app.entrypoints import commands_evals, commands_identity, commands_operations, schema, serving
+from app.entrypoints import commands_evals, commands_identity, commands_operations, commands_tools, schema, serving
 from app.entrypoints.terminal import err, out
 from app.errors import AppError
 from app.gateway.providers import ProviderNotInstalled
 from app.settings import SettingsInvalid, load_settings
 from app.telemetry.logs import configure_logs
 from app.telemetry.setup import configure_telemetry
+from app.tools.pinned import ToolServersInvalid
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 app.add_typer(commands_identity.tenants, name="tenants")
@@ -24,6 +25,7 @@ app.add_typer(commands_operations.runs, name="runs")
 app.add_typer(commands_operations.approvals, name="approvals")
 app.add_typer(commands_operations.switch, name="switch")
 app.add_typer(commands_operations.audit, name="audit")
+app.add_typer(commands_tools.tools, name="tools")
 app.add_typer(commands_evals.evals, name="evals")
 
 EXPECTED = (
@@ -33,6 +35,7 @@ EXPECTED = (
     schema.SchemaBehind,
     schema.MigrationFailed,
     serving.PortTaken,
+    ToolServersInvalid,
     AppError,
 )
 
@@ -73,7 +76,8 @@ def doctor() -> None:
     """Check settings, database, schema and model prices without serving."""
     settings = load_settings()
     schema.require_current(settings)
-    commands_operations.check_parts()
+    for permission in commands_operations.check_parts():
+        err.print(f"No role grants {permission}: its tools are offered to nobody (config/roles.toml).", style="yellow")
     out.print(f"Ready: {settings.environment}, {settings.model_provider} model, schema current.", style="green")
 
 

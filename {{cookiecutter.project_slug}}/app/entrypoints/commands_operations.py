@@ -14,9 +14,10 @@ from app.budgets.money import shown, to_micro, usd
 from app.db.tenancy import ALL_TENANTS
 from app.entrypoints.command_context import DryRun, Json, operator, with_runtime
 from app.entrypoints.terminal import err, out, show
+from app.errors import NotFound
 from app.runs.models import Run
 from app.runtime import Runtime
-from app.tools.models import Approval
+from app.tools.models import Approval, ToolCall
 
 budget = typer.Typer(no_args_is_help=True, help="Caps on spend.")
 runs = typer.Typer(no_args_is_help=True, help="Runs of agents.")
@@ -24,6 +25,7 @@ approvals = typer.Typer(no_args_is_help=True, help="Questions waiting for a pers
 switch = typer.Typer(no_args_is_help=True, help="Kill switches.")
 audit = typer.Typer(no_args_is_help=True, help="The audit trail.")
 
+STATES = ("queued", "running", "waiting", "succeeded", "failed", "cancelled")
 Because = Annotated[str, typer.Option("--reason", help="Why; it goes into the audit trail.")]
 
 
@@ -75,6 +77,8 @@ def list_runs(
     as_json: Json = False,
 ) -> None:
     """The newest runs of all tenants, without their content."""
+    if state not in {None, *STATES}:
+        raise typer.BadParameter(f"choose from {', '.join(STATES)}")
 
     async def work(runtime: Runtime) -> list[Run]:
         query = select(Run).order_by(Run.id.desc()).limit(50)
@@ -88,6 +92,39 @@ def list_runs(
         for r in with_runtime(work)
     ]
     show(rows, as_json=as_json, empty="No runs.")
+
+
+@runs.command("show")
+def show_run(run_id: str, as_json: Json = False) -> None:
+    """The tool calls of a run, in order, without their arguments."""
+
+    async def work(runtime: Runtime) -> list[ToolCall]:
+        query = select(ToolCall).where(ToolCall.run_id == run_id).order_by(ToolCall.id)
+        async with runtime.db.transaction(ALL_TENANTS) as session:
+            if await session.get(Run, run_id) is None:
+                raise NotFound("There is no such run.")
+            return list(await session.scalars(query))
+
+    rows = [
+        {
+            "tool": call.tool,
+            "effect": call.effect,
+            "rule": call.rule,
+            "state": call.state,
+            "found": call.resolution or "",
+            "key": call.idempotency_key,
+        }
+        for call in with_runtime(work)
+    ]
+    show(rows, as_json=as_json, empty="This run has called no tool.")
+
+
+@runs.command("kill")
+def kill_run(run_id: str, reason: Because, dry_run: DryRun = False) -> None:
+    """Stop a run within two seconds, whoever's it is. There is no undo: its owner starts it again."""
+    if not dry_run:
+        with_runtime(lambda runtime: runtime.store.kill(run_id, operator(), reason))
+    out.print(f"{'Would stop' if dry_run else 'Stopped'} run {run_id}.", highlight=False)
 
 
 @approvals.command("list")
@@ -171,10 +208,13 @@ def verify_audit(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def check_parts() -> None:
-    """Build every part and ask the database, as serving would."""
+def check_parts() -> list[str]:
+    """Build every part and ask the database, as serving would; returns permissions of tools that no role grants."""
 
-    async def work(runtime: Runtime) -> None:
+    async def work(runtime: Runtime) -> list[str]:
         await runtime.db.ping()
+        return sorted(
+            {tool.permission for tool in runtime.guard.tools.values()} - runtime.directory.roles.all_permissions
+        )
 
-    with_runtime(work)
+    return with_runtime(work)

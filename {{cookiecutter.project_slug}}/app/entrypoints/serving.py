@@ -39,7 +39,8 @@ async def _serve(settings: Settings) -> None:
     main_socket = _listen(settings.host, settings.port, "PORT")
     operations_socket = _listen("127.0.0.1", settings.operations_port, "OPERATIONS_PORT")
     prompts = {feature.name: feature.agent.prompt_version for feature in FEATURES}
-    main = _Server(_config(create_app(settings)))
+    app = create_app(settings)
+    main = _Server(_config(app))
     operations = _Server(_config(create_operations_app(settings, prompts)))
     host, port = main_socket.getsockname()[:2]
     name, inside = settings.service.name, operations_socket.getsockname()[1]
@@ -48,8 +49,13 @@ async def _serve(settings: Settings) -> None:
         file=sys.stderr,
         flush=True,
     )
+
+    def end(how: signal.Signals) -> None:
+        app.state.draining.set()
+        main.handle_exit(how, None)
+
     for ending in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(ending, main.handle_exit, ending, None)
+        asyncio.get_running_loop().add_signal_handler(ending, end, ending)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(operations.serve, [operations_socket])
         await main.serve([main_socket])

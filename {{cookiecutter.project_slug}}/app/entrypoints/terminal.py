@@ -26,7 +26,8 @@ def show(rows: Sequence[dict[str, Any]], *, as_json: bool, empty: str) -> None:
         table.add_column(name.replace("_", " "), no_wrap=True, overflow="ignore")
     for row in rows:
         table.add_row(*(_plain(value) for value in row.values()))
-    out.print(table, crop=False, no_wrap=True, overflow="ignore", width=max(out.width, WIDE))
+    # A console as wide as it takes: the real one's width would cut ids, which must stay whole to be copied.
+    Console(width=max(out.width, WIDE)).print(table, crop=False, no_wrap=True, overflow="ignore", soft_wrap=True)
 
 
 def _plain(value: Any) -> Text:

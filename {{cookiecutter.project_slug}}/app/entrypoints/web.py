@@ -9,7 +9,7 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse, Response
 
-from app.api import approvals, audit, health, keys, problems, runs, switches, usage
+from app.api import approvals, audit, calls, events, health, keys, problems, runs, switches, usage
 from app.api.middleware import RequestEnvelope
 from app.bootstrap import open_runtime
 from app.console import pages
@@ -18,7 +18,7 @@ from app.runs.engine import running_worker
 from app.settings import Settings
 from app.telemetry.metrics import REGISTRY
 
-ROUTERS = (health, runs, approvals, usage, keys, audit, switches)
+ROUTERS = (health, runs, events, calls, approvals, usage, keys, audit, switches)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -46,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.state.draining = anyio.Event()  # set when the process is asked to end: streams say so and close
     problems.install(app)
     for module in ROUTERS:
         app.include_router(module.router)

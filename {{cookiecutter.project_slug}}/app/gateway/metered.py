@@ -1,11 +1,11 @@
-"""Every model call passes here: switch, worst case held, call under a deadline, real cost settled.
+"""Every model call passes here: redaction, switch, worst case held, call under a deadline, real cost settled.
 
 It sits inside the model, not around the agent, so plain requests and streams are both metered.
-Gate: errors, cost.
+Gate: errors, cost, validation.
 """
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,8 +22,10 @@ from pydantic_ai.usage import RequestUsage
 from app.budgets.caps import Payer
 from app.budgets.ledger import CallPurpose, Ledger, Reservation, Used
 from app.db.engine import require_no_transaction
+from app.errors import ModelRefused, ModelTruncated
 from app.gateway.catalog import Catalog
 from app.gateway.failures import classified, was_not_billed
+from app.gateway.redaction import hidden, shown
 from app.switches.board import Board
 from app.telemetry.metrics import MODEL_CALLS, MODEL_COST_USD
 
@@ -41,6 +43,16 @@ class CallContext:
 
 
 calling: ContextVar[CallContext] = ContextVar("calling")  # unset: no model call is possible
+
+
+@contextmanager
+def charged(call: CallContext) -> Iterator[None]:
+    """Have the model calls of this task charged to a payer until the block ends."""
+    token = calling.set(call)
+    try:
+        yield
+    finally:
+        calling.reset(token)
 
 
 @dataclass(frozen=True)
@@ -63,10 +75,11 @@ class MeteredModel(WrapperModel):
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
         settings = self._clamped(model_settings)
-        async with self._metered(messages, model_request_parameters, settings) as bill:
-            response = await self.wrapped.request(messages, settings, model_request_parameters)
+        sent, placeholders = hidden(messages)
+        async with self._metered(sent, model_request_parameters, settings) as bill:
+            response = await self.wrapped.request(sent, settings, model_request_parameters)
             bill.usage = response.usage
-        return response
+        return _whole(shown(response, placeholders))
 
     @asynccontextmanager
     async def request_stream(
@@ -77,9 +90,10 @@ class MeteredModel(WrapperModel):
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
         settings = self._clamped(model_settings)
+        sent, _ = hidden(messages)  # a stream's reader gets the placeholders: a piece of text may end within one
         async with (
-            self._metered(messages, model_request_parameters, settings) as bill,
-            self.wrapped.request_stream(messages, settings, model_request_parameters, run_context) as stream,
+            self._metered(sent, model_request_parameters, settings) as bill,
+            self.wrapped.request_stream(sent, settings, model_request_parameters, run_context) as stream,
         ):
             yield stream
             bill.usage = stream.usage  # not reached on an abort: then the worst case is charged
@@ -130,6 +144,16 @@ class MeteredModel(WrapperModel):
         if not usage.input_tokens and not usage.output_tokens:
             return 0
         return self._catalog.cost_micro(self._tier, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+
+
+def _whole(response: ModelResponse) -> ModelResponse:
+    """The answer, unless the provider says that it is none. Raises ModelRefused, ModelTruncated; both were paid for."""
+    match response.finish_reason:
+        case "content_filter":
+            raise ModelRefused
+        case "length":
+            raise ModelTruncated
+    return response
 
 
 class Bill:

@@ -9,8 +9,8 @@ from pydantic_ai import Agent, DeferredToolRequests
 from pydantic_ai.capabilities import AbstractCapability
 
 from app.gateway.metered import MeteredModel
+from app.tools.caller import CallerOfRun
 from app.tools.gate import offered
-from app.tools.guard import CallerOfRun
 from app.tools.spec import ToolSpec
 
 
@@ -21,8 +21,11 @@ class AgentSpec:
     name: str
     instructions: str
     output_type: type[BaseModel]
-    tools: tuple[ToolSpec, ...]
+    tools: tuple[ToolSpec, ...] = ()
     tier: str = "standard"
+    servers: tuple[str, ...] = ()  # tool servers of config/tools.toml whose pinned tools it may use
+    delegates: tuple["AgentSpec", ...] = ()  # agents it may ask; they read and do not act
+    purpose: str = ""  # what a delegate is good for: the agent that may ask it reads this
 
     @property
     def prompt_version(self) -> str:
@@ -35,15 +38,19 @@ BuiltAgent = Agent[CallerOfRun, BaseModel | DeferredToolRequests]
 
 @dataclass(frozen=True)
 class Agents:
-    """The agents of a process, by feature name."""
+    """The agents of a process, by feature name, and the tools each may call."""
 
     specs: Mapping[str, AgentSpec]
     built: Mapping[str, BuiltAgent]
+    tools: Mapping[str, frozenset[str]]
     model_names: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_agent(
-    spec: AgentSpec, model: MeteredModel, capabilities: Sequence[AbstractCapability[CallerOfRun]]
+    spec: AgentSpec,
+    tools: Sequence[ToolSpec],
+    model: MeteredModel,
+    capabilities: Sequence[AbstractCapability[CallerOfRun]],
 ) -> BuiltAgent:
     """Give the declared agent its metered model; its tools run only through a `ToolGate` among the capabilities."""
     return Agent[CallerOfRun, BaseModel | DeferredToolRequests](
@@ -52,7 +59,7 @@ def build_agent(
         deps_type=CallerOfRun,
         instructions=spec.instructions,
         output_type=[spec.output_type, DeferredToolRequests],
-        tools=offered(spec.tools),
+        tools=offered(tools),
         capabilities=capabilities,
         retries=2,
     )

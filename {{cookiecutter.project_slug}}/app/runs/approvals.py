@@ -23,10 +23,14 @@ class Approvals:
     db: Database
     store: RunStore
 
-    async def page(self, caller: Principal, *, state: str | None, before: str | None, limit: int) -> Sequence[Approval]:
+    async def page(
+        self, caller: Principal, *, state: str | None, run_id: str | None = None, before: str | None, limit: int
+    ) -> Sequence[Approval]:
         query = select(Approval).order_by(Approval.id.desc()).limit(limit)
         if state:
             query = query.where(Approval.state == state)
+        if run_id:
+            query = query.where(Approval.run_id == run_id)
         if before:
             query = query.where(Approval.id < before)
         async with self.db.transaction(caller) as session:
@@ -37,8 +41,10 @@ class Approvals:
 
         Raises NotFound, Forbidden (the requester decides about their own run), Conflict (decided
         before, or the digest is of something else), ApprovalExpired."""
+        caller.require("approvals:decide")  # the routes ask as well; whoever forgets to must not open this
         await self._refuse_own(caller, approval_id)
         async with self.db.transaction(caller) as session:
+            await _lock_run(session, approval_id)
             approval = await session.scalar(select(Approval).where(Approval.id == approval_id).with_for_update())
             if approval is None:
                 raise NotFound
@@ -74,6 +80,7 @@ class Approvals:
     async def _expire(self, approval_id: str) -> bool:
         # One transaction each: it ends with the tenant's audit chain locked, and must not then want another run.
         async with self.db.transaction(ALL_TENANTS) as session:
+            await _lock_run(session, approval_id)
             pending = select(Approval).where(Approval.id == approval_id, Approval.state == "pending")
             approval = await session.scalar(pending.with_for_update(skip_locked=True))
             if approval is None:
@@ -96,6 +103,13 @@ class Approvals:
             session, approval.tenant_id, actor, f"approval.{approval.state}", f"run:{approval.run_id}",
             approval=approval.id, digest=approval.digest, tool=approval.tool, **facts,
         )  # fmt: skip
+
+
+async def _lock_run(session: AsyncSession, approval_id: str) -> None:
+    """The run first and its questions then, as everybody who ends or moves a run: else two wait for each other."""
+    run_id = await session.scalar(select(Approval.run_id).where(Approval.id == approval_id))
+    if run_id is not None:
+        await session.scalar(select(Run).where(Run.id == run_id).with_for_update())
 
 
 def _require_decidable(approval: Approval, digest: str) -> None:

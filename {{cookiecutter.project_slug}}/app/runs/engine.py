@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.runs.liveness import FileLocks, Liveness, PostgresLocks
 from app.runs.serializer import JsonSerializer
 from app.settings import Settings
-from app.tools.guard import CallerOfRun
+from app.tools.caller import CallerOfRun
 
 QUEUE = "runs"
 WORKFLOW = "advance_run"
@@ -85,6 +85,11 @@ class NoQueue:
 async def step(name: str, work: Callable[[], Awaitable[Any]]) -> Any:
     """Run a piece of work once per segment and remember its result across restarts."""
     return await _step({"name": name}, work)
+
+
+async def at_once(_name: str, work: Callable[[], Awaitable[Any]]) -> Any:
+    """Run a piece of work that is part of a step already."""
+    return await work()
 
 
 async def firm_step(name: str, work: Callable[[], Awaitable[Any]]) -> Any:

@@ -11,7 +11,8 @@ from app.db.base import utc_now
 from app.runs.approvals import Approvals
 from app.runs.engine import RunQueue
 from app.runs.state import RunStore
-from app.telemetry.metrics import APPROVAL_AGE
+from app.telemetry.metrics import APPROVAL_AGE, TOOL_OUTCOME_UNKNOWN
+from app.tools.unknown import UnknownCalls
 
 log = structlog.get_logger(__name__)
 
@@ -19,6 +20,7 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True)
 class Housekeeping:
     approvals: Approvals
+    unknown: UnknownCalls
     ledger: Ledger
     store: RunStore
     queue: RunQueue
@@ -39,6 +41,7 @@ class Housekeeping:
         await self.ledger.sweep()
         await self._end_abandoned_runs()
         APPROVAL_AGE.set(await self.approvals.oldest_pending_seconds())
+        TOOL_OUTCOME_UNKNOWN.set(await self.unknown.open_count())
 
     async def _end_abandoned_runs(self) -> None:
         """A run whose segment the engine has given up, or lost, would look busy for ever: end it as failed."""

@@ -1,7 +1,7 @@
 """Starting runs and reading them back."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit import trail
 from app.budgets.caps import Payer
 from app.budgets.ledger import Ledger
+from app.budgets.models import BudgetCap
+from app.budgets.money import from_micro, to_micro
 from app.db.base import new_id, utc_now
 from app.db.engine import Database
 from app.errors import IdempotencyKeyReused, NotFound, RequestInvalid
 from app.identity.principal import Principal
 from app.runs.agents import Agents
 from app.runs.engine import RunQueue
+from app.runs.limits import RunLimits
 from app.runs.models import Run
 from app.switches.board import Board
 
@@ -28,10 +31,13 @@ class RunRequest:
     feature: str
     task: str
     documents: tuple[dict[str, str], ...]
+    limits: dict[str, int] | None = None  # narrower than the service's: model_calls, tool_calls, duration_s, cost_micro
 
     @property
     def digest(self) -> str:
         body: dict[str, Any] = {"feature": self.feature, "task": self.task, "documents": list(self.documents)}
+        if self.limits:
+            body["limits"] = self.limits
         return hashlib.sha256(rfc8785.dumps(body)).hexdigest()
 
 
@@ -42,6 +48,7 @@ class Intake:
     board: Board
     agents: Agents
     queue: RunQueue
+    limits: RunLimits
 
     async def start(self, caller: Principal, request: RunRequest, idempotency_key: str) -> tuple[Run, bool]:
         """Accept a run; returns (run, replayed). The same key and request always give the same run.
@@ -53,6 +60,7 @@ class Intake:
         spec = self.agents.specs.get(request.feature)
         if spec is None:
             raise RequestInvalid(pointers=[("/feature", f"choose from {', '.join(sorted(self.agents.specs))}")])
+        self._require_narrower(request.limits or {})
         run_id = new_id()
         await self.board.require_clear("runs", f"tenant:{caller.tenant_id}", f"feature:{request.feature}")
         await self.ledger.require_headroom(Payer(caller.tenant_id, caller.member_id, run_id))
@@ -60,13 +68,16 @@ class Intake:
         run = Run(
             id=run_id, tenant_id=caller.tenant_id, member_id=caller.member_id, feature=request.feature,
             idempotency_key=idempotency_key, request_digest=request.digest, task=request.task,
-            documents=list(request.documents), granted=sorted(caller.permissions), key_id=caller.key_id, state="queued",
+            documents=list(request.documents), limits=request.limits,
+            granted=sorted(caller.permissions), key_id=caller.key_id, state="queued",
             model=self.agents.model_names[request.feature], prompt_version=spec.prompt_version,
             created_at=now, updated_at=now,
         )  # fmt: skip
         try:
             async with self.db.transaction(caller) as session:
                 session.add(run)
+                if cost := (request.limits or {}).get("cost_micro"):
+                    session.add(BudgetCap(scope="run", scope_id=run.id, limit_micro=cost))
                 await session.flush()
                 await self.queue.enqueue(session, run.id, 1)
                 await self._record(session, caller, run)
@@ -75,6 +86,24 @@ class Intake:
                 raise
             return _replay(earlier, request), True
         return run, False
+
+    def _require_narrower(self, asked: Mapping[str, int]) -> None:
+        """Raise RequestInvalid for a limit above the service's own: only its operators may raise those."""
+        most = {
+            "model_calls": self.limits.model_calls,
+            "tool_calls": self.limits.tool_calls,
+            "duration_s": int(self.limits.duration.total_seconds()),
+            "cost_micro": to_micro(self.ledger.caps.table.run_usd),
+        }
+        wider = [name for name, value in asked.items() if value > most[name]]
+        told = {
+            name: ("/limits/cost_usd", f"at most {from_micro(most[name])}")
+            if name == "cost_micro"
+            else (f"/limits/{name}", f"at most {most[name]}")
+            for name in wider
+        }
+        if told:
+            raise RequestInvalid(pointers=list(told.values()))
 
     async def _record(self, session: AsyncSession, caller: Principal, run: Run) -> None:
         facts = {"feature": run.feature, "documents": len(run.documents), "prompt": run.prompt_version}

@@ -29,6 +29,9 @@ class Run(TenantOwned, Base):
     granted: Mapped[list[str]] = mapped_column(JSON)  # permissions at the start: the run's upper bound
     state: Mapped[str] = mapped_column(String(12), index=True)
     segment: Mapped[int] = mapped_column(default=1)
+    starts: Mapped[int] = mapped_column(default=0, server_default="0")  # of this segment; more after a crash
+    used: Mapped[dict[str, int] | None] = mapped_column(JSON)  # by earlier segments: ms, model_calls, tool_calls
+    limits: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # narrower ones the caller asked for
     history: Mapped[str | None] = mapped_column(Text)
     output: Mapped[Any | None] = mapped_column(JSON)
     error_code: Mapped[str | None] = mapped_column(String(60))

@@ -1,6 +1,8 @@
 """How a request becomes the user's message: the task and each document in marked places.
 
 Roles stay apart: instructions are the system's, a request never becomes part of them (OWASP LLM01).
+
+Gate: validation.
 """
 
 import re

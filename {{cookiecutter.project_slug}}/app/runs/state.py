@@ -1,4 +1,7 @@
-"""A run's row and its transitions; each checks the state it leaves, so a late or repeated one is void."""
+"""A run's row and its transitions; each checks the state it leaves, so a late or repeated one is void.
+
+Gate: errors.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +14,8 @@ from app.audit import trail
 from app.db.base import utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
-from app.errors import Unexpected
+from app.errors import Conflict, NotFound, RunCancelled, RunDeadLettered
+from app.identity.principal import Principal
 from app.runs.engine import RunQueue
 from app.runs.models import Run
 from app.telemetry.metrics import RUNS
@@ -24,6 +28,24 @@ ENDED = frozenset({"succeeded", "failed", "cancelled"})
 class RunStore:
     db: Database
     queue: RunQueue
+
+    async def starts(self, run_id: str, segment: int) -> int:
+        """How often this segment was started before; each time but this one ended with its process."""
+        async with self.db.transaction(ALL_TENANTS) as session:
+            run = await session.get_one(Run, run_id)
+            return run.starts if run.segment == segment else 0
+
+    async def count_start(self, run_id: str, segment: int) -> None:
+        async with self.db.transaction(ALL_TENANTS) as session:
+            run = await _locked(session, run_id)
+            if run.segment == segment:
+                run.starts += 1
+
+    async def require_running(self, run_id: str) -> None:
+        """Raise RunCancelled unless the run may still act; asked before each tool call."""
+        async with self.db.transaction(ALL_TENANTS) as session:
+            if await session.scalar(select(Run.state).where(Run.id == run_id)) in ENDED:
+                raise RunCancelled
 
     async def begin_segment(self, run_id: str, segment: int) -> dict[str, Any] | None:
         """Mark the run as running and return what a segment needs; None when it is not this segment's turn."""
@@ -42,17 +64,20 @@ class RunStore:
                 "granted": run.granted,
                 "key_id": run.key_id,
                 "history": run.history,
+                "limits": run.limits,
+                "used": run.used or {},
                 "prompt_version": run.prompt_version,
                 "decisions": await _decisions(session, run_id),
             }
 
-    async def wait(self, run_id: str, segment: int, history: str) -> str:
+    async def wait(self, run_id: str, segment: int, history: str, used: dict[str, int]) -> str:
         """Park the run until its questions are decided; go on at once if they already are."""
         async with self.db.transaction(ALL_TENANTS) as session:
             run = await _locked(session, run_id)
             if not _current(run, segment):
                 return run.state
             run.state, run.history, run.updated_at = "waiting", history, utc_now()
+            run.used = used
             await session.flush()
             await self.resume_if_decided(session, run)
             return run.state
@@ -64,7 +89,7 @@ class RunStore:
         open_question = select(Approval.id).where(Approval.run_id == run.id, Approval.state == "pending").limit(1)
         if await session.scalar(open_question) is not None:
             return
-        run.state, run.segment, run.updated_at = "queued", run.segment + 1, utc_now()
+        run.state, run.segment, run.starts, run.updated_at = "queued", run.segment + 1, 0, utc_now()
         await session.flush()
         await self.queue.enqueue(session, run.id, run.segment)
 
@@ -86,23 +111,54 @@ class RunStore:
             run = await _locked(session, run_id)
             if run.segment == segment and run.state == "queued":
                 run.state = "running"
-        detail = "The task could not be finished after several attempts."
-        await self.fail(run_id, segment, Unexpected.row.code, detail)
+        await self.fail(run_id, segment, RunDeadLettered.row.code, RunDeadLettered.row.title)
+
+    async def cancel(self, caller: Principal, run_id: str, reason: str) -> None:
+        """End a run at its caller's wish: nothing of it starts from now on, and what is under way is stopped.
+
+        Again is no change. Raises NotFound, Conflict when it has ended otherwise."""
+        async with self.db.transaction(caller) as session:
+            run = await session.scalar(select(Run).where(Run.id == run_id).with_for_update())
+            if run is None:
+                raise NotFound
+            if run.state == "cancelled":
+                return
+            if run.state in ENDED:
+                raise Conflict("This task has ended already.")
+            run.error_code, run.error_detail = RunCancelled.row.code, RunCancelled.row.title
+            await _ended(session, run, "cancelled", caller.member_id, reason=reason)
+        RUNS.labels(run.feature, RunCancelled.row.code).inc()
+
+    async def kill(self, run_id: str, actor: str, reason: str) -> None:
+        """The same at an operator's wish, whoever's run it is. Raises NotFound, Conflict."""
+        async with self.db.transaction(ALL_TENANTS) as session:
+            run = await session.get(Run, run_id)
+        if run is None:
+            raise NotFound("There is no such run.")
+        await self.cancel(operator_of(run.tenant_id, actor), run_id, reason)
 
     async def _end(self, run_id: str, segment: int, state: str, **values: Any) -> str:
         async with self.db.transaction(ALL_TENANTS) as session:
             run = await _locked(session, run_id)
             if not _current(run, segment):
                 return run.state
-            run.state, run.updated_at, run.ended_at = state, utc_now(), utc_now()
             for name, value in values.items():
                 setattr(run, name, value)
-            await _close_questions(session, run_id)
-            await session.flush()
-            subject, code = f"run:{run_id}", run.error_code
-            await trail.append(session, run.tenant_id, run.member_id, f"run.{state}", subject, code=code)
+            await _ended(session, run, state, run.member_id)
         RUNS.labels(run.feature, run.error_code or state).inc()
         return state
+
+
+def operator_of(tenant_id: str, actor: str) -> Principal:
+    """An operator acting on one tenant: authority over runs is not checked here but where the command is given."""
+    return Principal(tenant_id, actor, actor, frozenset(), frozenset(), key_id="")
+
+
+async def _ended(session: AsyncSession, run: Run, state: str, actor: str, **facts: str) -> None:
+    run.state, run.updated_at, run.ended_at = state, utc_now(), utc_now()
+    await _close_questions(session, run.id)
+    await session.flush()
+    await trail.append(session, run.tenant_id, actor, f"run.{state}", f"run:{run.id}", code=run.error_code, **facts)
 
 
 async def _close_questions(session: AsyncSession, run_id: str) -> None:
@@ -132,6 +188,8 @@ async def _decisions(session: AsyncSession, run_id: str) -> dict[str, str | None
                 answers[approval.call_id] = None
             case "denied":
                 answers[approval.call_id] = "A person declined this action."
+            case "stale":
+                answers[approval.call_id] = "What this would change has itself changed since it was approved."
             case "expired":
                 answers[approval.call_id] = "Nobody approved this action in time."
     return answers

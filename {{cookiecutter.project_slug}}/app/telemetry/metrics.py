@@ -11,6 +11,15 @@ RUNS = Counter("ai_runs_total", "Runs that ended, by outcome", ["feature", "outc
 MODEL_CALLS = Counter("ai_model_calls_total", "Attempts at a provider", ["model", "outcome"], registry=REGISTRY)
 MODEL_COST_USD = Counter("ai_cost_usd_total", "Cost of model calls in US dollars", ["model"], registry=REGISTRY)
 COST_OVER_HOLD = Counter("ai_cost_over_hold_total", "Calls that cost more than was held", registry=REGISTRY)
+TOOL_SERVER_CHANGED = Counter(
+    "ai_tool_server_changed_total",
+    "Calls refused because a tool server differs from its pin",
+    ["server"],
+    registry=REGISTRY,
+)
+TOOL_OUTCOME_UNKNOWN = Gauge(
+    "ai_tool_outcome_unknown", "Tool calls whose outcome nobody knows yet and nobody has looked into", registry=REGISTRY
+)
 APPROVAL_AGE = Gauge(
     "ai_approval_oldest_pending_seconds", "Age of the oldest question waiting for a person", registry=REGISTRY
 )

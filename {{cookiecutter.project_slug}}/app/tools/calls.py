@@ -1,6 +1,6 @@
 """The record of tool calls and approvals: intent before, outcome after, approvals used once.
 
-Gate: security.
+Gate: security, errors.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from app.db.engine import Database
 from app.identity.principal import Principal
 from app.policy.decision import Allow, AskHuman, Deny
 from app.policy.taint import Taint
+from app.tools.caller import CallerOfRun
 from app.tools.models import Approval, ToolCall
 from app.tools.outcome import Outcome, Performed, Refused
 from app.tools.spec import ToolSpec
@@ -27,11 +28,15 @@ from app.tools.spec import ToolSpec
 
 @dataclass(frozen=True)
 class Call:
-    run_id: str
+    caller: CallerOfRun
     call_id: str  # the model's id of the call: stable across replays of a segment
     spec: ToolSpec
     arguments: BaseModel
     principal: Principal
+
+    @property
+    def run_id(self) -> str:
+        return self.caller.run_id
 
     @property
     def idempotency_key(self) -> str:
@@ -113,6 +118,15 @@ class CallBook:
                 taint = taint.with_source(f"tool:{name}")
         return taint
 
+    async def was_declined(self, call: Call) -> bool:
+        """Whether a person said no to exactly this, under another id: asking again and again would wear them out."""
+        digest = call.digest(self.policy_version)
+        said_no = select(Approval.id).where(
+            Approval.run_id == call.run_id, Approval.digest == digest, Approval.state == "denied"
+        )
+        async with self.db.transaction(call.principal) as session:
+            return await session.scalar(said_no.limit(1)) is not None
+
     async def deny(self, call: Call, denied: Deny) -> Refused:
         refusal = Refused(f"This action is not allowed here: {denied.reason}.")
         async with self.db.transaction(call.principal) as session:
@@ -122,7 +136,7 @@ class CallBook:
             await _audit(session, call, "tool.denied", rule=denied.rule)
         return refusal
 
-    async def ask(self, call: Call, question: AskHuman) -> str:
+    async def ask(self, call: Call, question: AskHuman, change: dict[str, Any] | None) -> str:
         """Put the question to a person; asking twice for the same call is the same question."""
         now, digest = utc_now(), call.digest(self.policy_version)
         async with self.db.transaction(call.principal) as session:
@@ -132,7 +146,7 @@ class CallBook:
             record.state, record.digest, record.rule = "waiting", digest, question.rule
             approval = Approval(
                 id=new_id(), tenant_id=call.principal.tenant_id, run_id=call.run_id, call_id=call.call_id,
-                tool=call.spec.name, effect=call.spec.effect, arguments=call.payload, digest=digest,
+                tool=call.spec.name, effect=call.spec.effect, arguments=call.payload, change=change, digest=digest,
                 reason=question.reason, requested_by=call.principal.member_id, state="pending",
                 created_at=now, expires_at=now + self.approval_ttl,
             )  # fmt: skip
@@ -144,10 +158,17 @@ class CallBook:
         async with self.db.transaction(call.principal) as session:
             await self._intend(session, call, allowed.rule)
 
-    async def start_approved(self, call: Call, question: AskHuman) -> Refused | None:
-        """Use the approval and record the intent in one transaction; Refused when it does not cover this call."""
+    async def start_approved(
+        self, call: Call, question: AskHuman, change: dict[str, Any] | None = None
+    ) -> Refused | None:
+        """Use the approval and record the intent in one transaction; Refused when it does not cover this call.
+
+        What was shown as the state before must still be the state: else the person decided about something else."""
         digest = call.digest(self.policy_version)
         async with self.db.transaction(call.principal) as session:
+            shown = await _approval(session, call)
+            if shown is not None and shown.state == "approved" and _differs(shown.change, change):
+                return await self._stale(session, call, shown)
             used = await session.scalar(
                 update(Approval)
                 .where(
@@ -173,20 +194,34 @@ class CallBook:
             await self._intend(session, call, question.rule, approval=used)
         return None
 
+    async def _stale(self, session: AsyncSession, call: Call, shown: Approval) -> Refused:
+        refusal = Refused("What this would change has itself changed since it was approved; ask again.")
+        shown.state = "stale"
+        record = await _record(session, call)
+        if record is not None:
+            record.state, record.finished_at, record.result = "denied", utc_now(), {"refused": refusal.reason}
+        await _audit(session, call, "tool.denied", rule="stale", digest=call.digest(self.policy_version))
+        return refusal
+
     async def _intend(self, session: AsyncSession, call: Call, rule: str, **data: Any) -> None:
         record = await _record(session, call) or _new_record(session, call, rule)
         record.state, record.digest, record.rule = "started", call.digest(self.policy_version), rule
         await _audit(session, call, "tool.started", rule=rule, digest=record.digest, policy=self.policy_version, **data)
 
-    async def finish(self, call: Call, state: str, outcome: Performed | Refused) -> Outcome:
+    async def finish(self, call: Call, state: str, outcome: Performed | Refused, **facts: str) -> Outcome:
         async with self.db.transaction(call.principal) as session:
             record = await _record(session, call)
             if record is None:
                 raise LookupError("a tool finished that was never started")
             record.state, record.finished_at = state, utc_now()
             record.result = {"value": outcome.value} if isinstance(outcome, Performed) else {"refused": outcome.reason}
-            await _audit(session, call, f"tool.{state}")
+            await _audit(session, call, f"tool.{state}", **facts)
         return outcome
+
+
+def _differs(shown: dict[str, Any] | None, now: dict[str, Any] | None) -> bool:
+    """Whether the call would now change something else, or from something else, than the person was shown."""
+    return shown is not None and now != shown
 
 
 async def _record(session: AsyncSession, call: Call) -> ToolCall | None:

@@ -1,25 +1,31 @@
-"""The only way out for tools: exact origins from settings, the address checked and pinned.
+"""The only way out for tools and tool servers: exact origins from settings, the address checked and pinned.
 
-Names are resolved once, every address must be public, and the connection goes to the address that
-was checked, so a name that changes its address between check and use gains nothing. Redirects are
-not followed and proxies from the environment are ignored (OWASP API7, ASVS 5.0 1.3.6). Gate: security.
+A name is resolved once, every address must be public, and the connection goes to the address that was checked, so a
+name that changes its address between check and use gains nothing. It is a transport of the HTTP client, so each
+redirect is a request that is checked like the first. Proxies from the environment are ignored (OWASP API7, ASVS 5.0
+1.3.6 and 15.3.2). Gate: security.
 """
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+import ssl
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from typing import cast
 from urllib.parse import SplitResult, urlsplit
 
 import anyio
 import httpx2
 
 MAX_RESPONSE_BYTES = 256_000
+MAX_REDIRECTS = 3
+Origin = tuple[str, str, int]
 
 
 class EgressRefused(Exception):
-    """The destination is not on the allow-list, or its address is not one we may reach. Nothing was sent."""
+    """The destination is not on the allow-list, or its address is not one we may reach. Nothing was sent there."""
 
 
 class EgressUncertain(Exception):
@@ -34,37 +40,58 @@ class Reply:
 
 class Egress:
     def __init__(self, allow: Iterable[str], *, private_addresses: bool = False) -> None:
-        """`allow` lists origins such as `https://hooks.example.com`.
+        """`allow` lists origins such as `https://hooks.example.com`. Raises ValueError for anything else.
 
         `private_addresses` admits loopback and private networks for listed origins; the composition
         root sets it outside staging and production only."""
-        self._origins = {_bare_origin(item) for item in allow}
+        self._origins = frozenset(_bare_origin(item) for item in allow)
         self._private_addresses = private_addresses
 
-    async def post_json(self, url: str, payload: object, *, deadline: timedelta, idempotency_key: str) -> Reply:
-        """POST JSON to an allowed origin. Raises EgressRefused before any byte leaves."""
-        parts = self._allowed(url)
-        address = await self._resolve(parts)
-        host = f"[{address}]" if ":" in address else address
-        pinned = parts._replace(netloc=f"{host}:{_port(parts)}").geturl()
-        async with (
-            httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=deadline.total_seconds()) as client,
-            client.stream(
-                "POST",
-                pinned,
-                json=payload,
-                headers={"Host": parts.netloc, "Idempotency-Key": idempotency_key},
-                extensions={"sni_hostname": parts.hostname},
-            ) as response,
-        ):
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MAX_RESPONSE_BYTES:
-                    raise EgressUncertain("the answer is too large")
-            return Reply(response.status_code, body.decode("utf-8", "replace"))
+    def limited_to(self, origins: Iterable[str]) -> "Egress":
+        """The same way out to those of these origins that are on the allow-list."""
+        narrower = Egress((), private_addresses=self._private_addresses)
+        narrower._origins = self._origins & {_bare_origin(item) for item in origins}
+        return narrower
 
-    def _allowed(self, url: str) -> SplitResult:
+    def client(self, deadline: timedelta, *, max_bytes: int = MAX_RESPONSE_BYTES) -> httpx2.AsyncClient:
+        """An HTTP client that can reach nothing else, for libraries that want one. Follows no redirect by itself.
+
+        Its requests raise EgressRefused before any byte leaves, EgressUncertain for an answer that is too large."""
+        # One client a call: a pooled connection to a shared address would be reused for another name behind it.
+        return httpx2.AsyncClient(
+            transport=_Guarded(self, max_bytes),
+            trust_env=False,
+            follow_redirects=False,
+            max_redirects=MAX_REDIRECTS,
+            timeout=deadline.total_seconds(),
+        )
+
+    async def get(self, url: str, *, deadline: timedelta, headers: Mapping[str, str] | None = None) -> Reply:
+        """GET an allowed address, and whatever allowed address it redirects to."""
+        self._require_allowed(url)
+        async with self.client(deadline) as client:
+            with anyio.fail_after(deadline.total_seconds()):  # the client's own timeout starts again with every byte
+                try:
+                    answer = await client.get(url, headers=headers, follow_redirects=True)
+                except httpx2.TooManyRedirects:
+                    raise EgressRefused(f"more than {MAX_REDIRECTS} redirects") from None
+        return Reply(answer.status_code, answer.text)
+
+    async def post_json(self, url: str, payload: object, *, deadline: timedelta, idempotency_key: str) -> Reply:
+        """POST JSON to an allowed address. A redirect is the answer: what was sent goes nowhere else."""
+        self._require_allowed(url)
+        async with self.client(deadline) as client:
+            with anyio.fail_after(deadline.total_seconds()):
+                answer = await client.post(url, json=payload, headers={"Idempotency-Key": idempotency_key})
+        return Reply(answer.status_code, answer.text)
+
+    async def checked(self, url: str) -> tuple[SplitResult, str]:
+        """The parts of an allowed URL and the address to connect to. Raises EgressRefused."""
+        parts = self._require_allowed(url)
+        return parts, await self._resolved(parts)
+
+    def _require_allowed(self, url: str) -> SplitResult:
+        """By the very letters of the URL: whoever reads it otherwise than we do may reach another host."""
         try:
             parts = urlsplit(url)
             origin = _origin(parts)
@@ -76,7 +103,7 @@ class Egress:
             raise EgressRefused("this destination is not on the allow-list")
         return parts
 
-    async def _resolve(self, parts: SplitResult) -> str:
+    async def _resolved(self, parts: SplitResult) -> str:
         try:
             found = await anyio.getaddrinfo(parts.hostname or "", _port(parts), type=socket.SOCK_STREAM)
         except OSError:
@@ -87,9 +114,71 @@ class Egress:
         return addresses[0]
 
 
+def _plain(headers: httpx2.Headers) -> list[tuple[bytes, bytes]]:
+    return [(name, value) for name, value in headers.raw if name.lower() != b"accept-encoding"]
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    return httpx2.create_ssl_context(trust_env=False)  # reading the certificates costs more than a request
+
+
+class _Guarded(httpx2.AsyncBaseTransport):
+    """Checks and pins every single request, redirects included, and counts the bytes of its answer."""
+
+    def __init__(self, egress: Egress, max_bytes: int) -> None:
+        self._egress, self._max_bytes = egress, max_bytes
+        self._wire = httpx2.AsyncHTTPTransport(trust_env=False, verify=_certificates())
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        parts, address = await self._egress.checked(str(request.url))
+        pinned = httpx2.Request(
+            request.method,
+            request.url.copy_with(host=address, port=_port(parts)),
+            headers=[*_plain(request.headers), (b"Accept-Encoding", b"identity")],  # the Host header keeps the name
+            stream=request.stream,
+            extensions={**request.extensions, "sni_hostname": parts.hostname},
+        )
+        answer = await self._wire.handle_async_request(pinned)
+        if answer.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
+            await answer.aclose()
+            raise EgressUncertain("the answer is compressed: it could unpack to any size")
+        stream = _Counted(cast("httpx2.AsyncByteStream", answer.stream), self._max_bytes)
+        return httpx2.Response(answer.status_code, headers=answer.headers, stream=stream, extensions=answer.extensions)
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()
+
+
+class _Counted(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream, max_bytes: int) -> None:
+        self._stream, self._left = stream, max_bytes
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            self._left -= len(chunk)
+            if self._left < 0:
+                raise EgressUncertain("the answer is too large")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 # Addresses the standard library calls global, and that lead to private ones or to many hosts at once.
 _LEADING_INSIDE = tuple(
-    ipaddress.ip_network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "::/96", "fec0::/10")
+    ipaddress.ip_network(net)
+    for net in (
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "2002::/16",
+        "::/96",
+        "fec0::/10",
+        "::ffff:0:0:0/96",
+        "192.88.99.0/24",
+        "5f00::/16",
+        "3fff::/20",
+    )
 )
 
 
@@ -100,7 +189,7 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not inside
 
 
-def _bare_origin(item: str) -> tuple[str, str, int]:
+def _bare_origin(item: str) -> Origin:
     parts = urlsplit(item)
     if parts.path not in {"", "/"} or parts.query or parts.fragment or parts.username is not None:
         raise ValueError(f"EGRESS_ALLOW: {item} is not an origin such as https://hooks.example.com")
@@ -111,7 +200,7 @@ def _port(parts: SplitResult) -> int:
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _origin(parts: SplitResult) -> tuple[str, str, int]:
+def _origin(parts: SplitResult) -> Origin:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f"not an origin: {parts.geturl()}")
     return parts.scheme, parts.hostname, _port(parts)

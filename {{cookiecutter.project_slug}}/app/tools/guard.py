@@ -14,32 +14,22 @@ import anyio
 import structlog
 from pydantic import ValidationError
 
+from app.content.invisible import has_hidden
 from app.db.engine import Database, require_no_transaction
+from app.errors import BudgetExceeded, RunCancelled, RunLimitExceeded, ServiceHalted
 from app.identity.directory import Directory
 from app.identity.principal import Principal
 from app.policy.decision import Allow, AskHuman, Deny
 from app.policy.rules import Policy, ToolRequest
 from app.policy.taint import Taint
 from app.switches.board import Board
+from app.tools.caller import CallerOfRun
 from app.tools.calls import Call, CallBook
 from app.tools.egress import Egress, EgressRefused
 from app.tools.outcome import Invalid, Outcome, Parked, Performed, Refused
 from app.tools.spec import ToolContext, ToolFailure, ToolSpec
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class CallerOfRun:
-    """On whose behalf a run acts. `granted` is what they could do when it started."""
-
-    run_id: str
-    tenant_id: str
-    member_id: str
-    feature: str
-    granted: frozenset[str]
-    key_id: str
-    reads_documents: bool
 
 
 @dataclass(frozen=True)
@@ -61,17 +51,19 @@ class Guard:
         ServiceHalted when a kill switch covers the call, Unauthenticated when its member is gone."""
         require_no_transaction("tool call")
         spec = self.tools.get(tool)
-        if spec is None:
+        if spec is None or tool not in caller.tools:
             return Refused("There is no such tool.")
         try:
             parsed = spec.arguments.model_validate_json(json.dumps(arguments))
-        except (ValidationError, ValueError, RecursionError) as error:
+        except (ValidationError, ValueError, TypeError, RecursionError) as error:
             return Invalid(_pointers(error))
+        if hidden := _hidden(arguments):  # who approves the call must see what it says
+            return Invalid(tuple(f"{place}: characters that cannot be seen are not allowed" for place in hidden))
         switches = ("runs", f"tool:{tool}", f"effect:{spec.effect}", f"tenant:{caller.tenant_id}")
         await self.board.require_clear(*switches, f"feature:{caller.feature}")
         book = CallBook(self.db, self.policy.version, self.approval_ttl)
         principal = await self._authority_now(caller)
-        call = Call(caller.run_id, call_id, spec, parsed, principal)
+        call = Call(caller, call_id, spec, parsed, principal)
         if not call.is_canonical:
             return Invalid(("a number is outside the range that JSON can carry exactly",))
         if (earlier := await book.earlier(call)) is not None:
@@ -90,21 +82,49 @@ class Guard:
             case Deny() as denied:
                 return await book.deny(call, denied)
             case AskHuman() as question if approved:
-                refusal = await book.start_approved(call, question)
+                refusal = await book.start_approved(call, question, await self._change(call))
                 return refusal or await self._execute(book, call)
+            case AskHuman() as question if caller.depth:
+                return await book.deny(call, Deny("delegate", f"a delegate cannot ask a person, and {question.reason}"))
+            case AskHuman() if await book.was_declined(call):
+                return await book.deny(call, Deny("declined", "a person has declined exactly this in this run"))
             case AskHuman() as question:
-                return Parked(await book.ask(call, question))
+                return await self._ask(book, call, question)
             case Allow() as allowed:
                 await book.start(call, allowed)
                 return await self._execute(book, call)
 
+    def _context(self, call: Call, egress: Egress) -> ToolContext:
+        return ToolContext(
+            call.principal, call.run_id, call.call_id, call.idempotency_key, self.db, egress, call.caller
+        )
+
+    async def _ask(self, book: CallBook, call: Call, question: AskHuman) -> Outcome:
+        change = await self._change(call)
+        if change is None and call.spec.preview is not None:
+            return await book.deny(call, Deny("preview", "what it would change cannot be shown to who decides"))
+        return Parked(await book.ask(call, question, change))
+
+    async def _change(self, call: Call) -> dict[str, Any] | None:
+        """What the call would change, for who decides; None without a preview, and where it fails."""
+        try:
+            with anyio.fail_after(call.spec.timeout.total_seconds()):
+                return await call.spec.change(self._context(call, self.egress.limited_to(())), call.arguments)
+        except Exception as error:
+            log.exception("tool.preview_failed", tool=call.spec.name, error=type(error).__name__)
+            return None
+
     async def _execute(self, book: CallBook, call: Call) -> Outcome:
-        context = ToolContext(call.principal, call.run_id, call.idempotency_key, self.db, self.egress)
+        context = self._context(call, call.spec.way_out(self.egress))
         try:
             with anyio.fail_after(call.spec.timeout.total_seconds()):
                 value = await call.spec.call(context, call.arguments)
         except (ToolFailure, EgressRefused) as error:
-            return await book.finish(call, "failed", Refused(f"The tool failed: {error}"))
+            because = {"because": error.because} if isinstance(error, ToolFailure) and error.because else {}
+            return await book.finish(call, "failed", Refused(f"The tool failed: {error}"), **because)
+        except (BudgetExceeded, RunLimitExceeded, RunCancelled, ServiceHalted):
+            await book.finish(call, "failed", Refused("The run reached its end while the tool was working."))
+            raise  # of a delegate: what ends its run ends this one, because it is the same
         except TimeoutError:
             return await book.finish(
                 call, "unknown", Refused("The tool did not answer in time; its outcome is unknown.")
@@ -126,6 +146,19 @@ class Guard:
 def _capped(value: Any, limit: int) -> Any:
     text = json.dumps(value, ensure_ascii=False)
     return value if len(text) <= limit else {"truncated": True, "text": text[:limit]}
+
+
+def _hidden(value: Any, place: str = "") -> list[str]:
+    """Where in the arguments there are characters that a person does not see."""
+    match value:
+        case str():
+            return [place] if has_hidden(value) else []
+        case Mapping():
+            keys = [place or "/"] if any(has_hidden(str(key)) for key in value) else []
+            return [*keys, *(found for key, item in value.items() for found in _hidden(item, f"{place}/{key}"))]
+        case list():
+            return [found for index, item in enumerate(value) for found in _hidden(item, f"{place}/{index}")]
+    return []
 
 
 def _pointers(error: Exception) -> tuple[str, ...]:

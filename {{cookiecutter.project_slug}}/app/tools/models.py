@@ -23,16 +23,24 @@ class ToolCall(TenantOwned, Base):
     effect: Mapped[str] = mapped_column(String(20))
     digest: Mapped[str] = mapped_column(String(64))
     rule: Mapped[str] = mapped_column(String(40))
-    state: Mapped[str] = mapped_column(String(10))
+    state: Mapped[str] = mapped_column(String(10), index=True)
     result: Mapped[Any | None] = mapped_column(JSON)
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+    resolution: Mapped[str | None] = mapped_column(String(20))  # of an unknown call: happened, did_not_happen
+    resolved_by: Mapped[str | None] = mapped_column(String(80))
+    resolution_reason: Mapped[str | None] = mapped_column(String(300))
+
+    @property
+    def idempotency_key(self) -> str:
+        """What the tool handed on: by this the effect is found where it would be."""
+        return f"{self.run_id}:{self.call_id}"
 
 
 class Approval(TenantOwned, Base):
     """A question to a person: may this run do exactly this? Bound to a digest, used once.
 
-    state: pending, approved, denied, expired, used."""
+    state: pending, approved, denied, expired, used, stale (what it would change changed before it was carried out)."""
 
     __tablename__ = "approvals"
     __table_args__ = (UniqueConstraint("run_id", "call_id"),)
@@ -43,6 +51,7 @@ class Approval(TenantOwned, Base):
     tool: Mapped[str] = mapped_column(String(80))
     effect: Mapped[str] = mapped_column(String(20))
     arguments: Mapped[dict[str, Any]] = mapped_column(JSON)
+    change: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # before and after, from the tool's preview
     digest: Mapped[str] = mapped_column(String(64))
     reason: Mapped[str] = mapped_column(String(300))
     requested_by: Mapped[str] = mapped_column(String(36))

@@ -22,6 +22,8 @@ def scripted(file: Path) -> Any:
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, "not a name of the rig")
         asked[name] += 1
+        with file.with_suffix(".asked").open("a") as told:
+            told.write(f"{name}\n")
         return genuine(addresses[min(asked[name], len(addresses)) - 1], port, *args, **kwargs)
 
     return getaddrinfo

@@ -36,7 +36,8 @@ class ProbeAnswer(BaseModel):
     mood: Literal["calm", "busy"]
 
 
-async def _tell(context: ToolContext, name: str, arguments: dict[str, Any]) -> Done:
+async def tell(context: ToolContext, name: str, arguments: dict[str, Any]) -> Done:
+    """Have it happen: tell the recorder who does what, on whose authority."""
     who = context.principal
     permissions = frozenset(who.permissions)
     key = context.idempotency_key
@@ -50,32 +51,32 @@ async def _tell(context: ToolContext, name: str, arguments: dict[str, Any]) -> D
 @tool(effect=Effect.READ, permission="probe:read")
 async def probe_lookup(context: ToolContext, query: Query, limit: Annotated[int, Field(ge=1, le=20)] = 5) -> Done:
     """Look something up."""
-    return await _tell(context, "probe_lookup", {"query": query, "limit": limit})
+    return await tell(context, "probe_lookup", {"query": query, "limit": limit})
 
 
 @tool(effect=Effect.READ, permission="probe:read")
 async def probe_crash(context: ToolContext, query: Query) -> Done:
     """Look something up in a place that is broken."""
-    await _tell(context, "probe_crash", {"query": query})
+    await tell(context, "probe_crash", {"query": query})
     raise RuntimeError(f"connection to {os.environ.get(LEAK, '')} lost")
 
 
 @tool(effect=Effect.WRITE, permission="probe:write")
 async def probe_write(context: ToolContext, text: Text) -> Done:
     """Write something down."""
-    return await _tell(context, "probe_write", {"text": text})
+    return await tell(context, "probe_write", {"text": text})
 
 
 @tool(effect=Effect.DELETE, permission="probe:delete")
 async def probe_delete(context: ToolContext, item: Query) -> Done:
     """Delete something."""
-    return await _tell(context, "probe_delete", {"item": item})
+    return await tell(context, "probe_delete", {"item": item})
 
 
 @tool(effect=Effect.EXTERNAL_POST, permission="probe:post")
 async def probe_post(context: ToolContext, text: Text) -> Done:
     """Send something away."""
-    return await _tell(context, "probe_post", {"text": text})
+    return await tell(context, "probe_post", {"text": text})
 
 
 router = APIRouter(prefix="/v1/probe", tags=["probe"])
@@ -97,12 +98,17 @@ FEATURE = Feature(
 
 def recorded(feature: Feature) -> Feature:
     """The feature with tools that only tell the recorder: a proof must see what would happen without its happening."""
-    return replace(feature, agent=replace(feature.agent, tools=tuple(map(_recorded, feature.agent.tools))))
+    return replace(feature, agent=_recorded_agent(feature.agent))
+
+
+def _recorded_agent(agent: AgentSpec) -> AgentSpec:
+    tools, delegates = tuple(map(_recorded, agent.tools)), tuple(map(_recorded_agent, agent.delegates))
+    return replace(agent, tools=tools, delegates=delegates)
 
 
 def _recorded(spec: ToolSpec) -> ToolSpec:
     @wraps(spec.function)
-    async def tell(context: ToolContext, **arguments: Any) -> Done:
-        return await _tell(context, spec.name, TypeAdapter(Any).dump_python(arguments, mode="json"))
+    async def told(context: ToolContext, **arguments: Any) -> Done:
+        return await tell(context, spec.name, TypeAdapter(Any).dump_python(arguments, mode="json"))
 
-    return replace(spec, function=tell, result=TypeAdapter(Done))
+    return replace(spec, function=told, result=TypeAdapter(Done))

@@ -1,6 +1,6 @@
 """The service under proof: `python -m gates.rig.serve serve` is `app serve` with the rig's parts in place.
 
-Nothing of the service is cut out. Added is the probe feature; replaced are the clock, name lookups of `*.rig.test`
+Nothing of the service is cut out. Added are the features of the rig; replaced are the clock, lookups of `*.rig.test`
 and what the other features' tools do at their very end. Shipped code has no switch for any of it.
 """
 
@@ -23,9 +23,9 @@ def main() -> None:
         socket.getaddrinfo = names.scripted(Path(os.environ[NAMES]))
 
     from app import features  # noqa: PLC0415
-    from gates.rig import probe  # noqa: PLC0415
+    from gates.rig import hazard, probe  # noqa: PLC0415
 
-    features.FEATURES = (*map(probe.recorded, features.FEATURES), probe.FEATURE)
+    features.FEATURES = (*map(probe.recorded, features.FEATURES), probe.FEATURE, hazard.FEATURE)
 
     from app.entrypoints.cli import main as command_line  # noqa: PLC0415
 

@@ -88,12 +88,27 @@ class Service:
     def stop(self) -> int:
         return self._end(signal.SIGTERM)
 
-    def _end(self, how: signal.Signals) -> int:
-        if self.process is None:
-            return 0
-        self.process.send_signal(how)
-        code = self.process.wait(30)
+    def revive(self) -> None:
+        """Start it again where it has died by itself or was killed; otherwise leave it alone."""
+        if self.process is not None and self.process.poll() is None:
+            return
         self.process = None
+        try:
+            self.start()
+        except RuntimeError:
+            if self.process is not None and self.process.poll() is not None:
+                self.process = None  # it died again while it started: the next look tries again
+                return
+            raise
+
+    def _end(self, how: signal.Signals) -> int:
+        process = self.process
+        if process is None:
+            return 0
+        process.send_signal(how)
+        code = process.wait(30)
+        if self.process is process:  # a proof may have started the next one meanwhile
+            self.process = None
         return code
 
     def people(self, *roles: Sequence[str]) -> list[Person]:
@@ -138,14 +153,17 @@ class Service:
         documents: Sequence[tuple[str, str]] = (),
         key: str = "",
         feature: str = "assistant",
+        body: dict[str, Any] | None = None,
     ) -> Any:
-        body = {
+        """`body` adds to the request, or replaces what is in it."""
+        sent = {
             "feature": feature,
             "task": task,
             "documents": [{"name": name, "text": text} for name, text in documents],
+            **(body or {}),
         }
         headers = {"Idempotency-Key": key or uuid4().hex}
-        return self.call(who, "POST", "/v1/runs", json=body, headers=headers)
+        return self.call(who, "POST", "/v1/runs", json=sent, headers=headers)
 
     def run_until(self, who: Person, run_id: str, *states: str) -> Any:
         def reached() -> Any:
@@ -170,7 +188,10 @@ def running(database_url: str, folder: Path, module: str = "app", **environment:
     try:
         yield service
     finally:
-        service.stop()
+        try:
+            service.stop()
+        except subprocess.TimeoutExpired:  # what it was asked to finish goes on too long: not what is proven here
+            service.kill()
 
 
 def free_ports(count: int) -> list[int]:

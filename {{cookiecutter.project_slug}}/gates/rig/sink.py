@@ -28,10 +28,12 @@ class Hit:
 
 @dataclass
 class Sink:
-    """`/redirect?to=URL` sends callers on, `/big` answers too much, the metadata path answers like a cloud's."""
+    """`/redirect?to=URL` sends callers on, `/big` answers too much, `/says` what a proof wants, the metadata
+    path answers like a cloud's."""
 
     url: str = ""
     hits: list[Hit] = field(default_factory=list)
+    says: str = ""  # what `/says` answers
 
     def at(self, path: str) -> list[Hit]:
         return [hit for hit in self.hits if urlsplit(hit.path).path == path]
@@ -44,6 +46,12 @@ class Sink:
         if parts.path == "/redirect":
             [target] = parse_qs(parts.query)["to"]
             respond(request, 302, b"", "text/plain", {"Location": target})
+        elif parts.path == "/circle":
+            respond(request, 302, b"", "text/plain", {"Location": "/circle"})
+        elif parts.path == "/packed":
+            respond(request, 200, gzip.compress(b"x" * 10_000_000), "text/plain", {"Content-Encoding": "gzip"})
+        elif parts.path == "/says":
+            respond(request, 200, self.says.encode("utf-8", "surrogatepass"), "text/plain; charset=utf-8")
         elif parts.path == "/big":
             respond(request, 200, b"x" * BIG, "text/plain")
         elif parts.path == METADATA:

@@ -10,8 +10,8 @@ Handle = Callable[[BaseHTTPRequestHandler, bytes], None]
 
 
 @contextmanager
-def listening(handle: Handle) -> Iterator[str]:
-    """Answer every request with `handle(request, body)` until the block ends; yields `http://127.0.0.1:<port>`."""
+def listening(handle: Handle, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Answer every request with `handle(request, body)` until the block ends; yields its address."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -26,10 +26,10 @@ def listening(handle: Handle) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             """Quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer((host, port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://{host}:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

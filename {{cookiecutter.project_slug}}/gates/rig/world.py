@@ -1,5 +1,6 @@
 """Everything a proof needs around one running service: provider, back ends, sink, clock, people, canaries."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -8,6 +9,8 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,7 +19,9 @@ import httpx2
 import psycopg
 
 from app.settings import ROOT
-from gates.rig import probe, serve
+from app.tools.egress import Egress
+from app.tools.servers import ToolServers
+from gates.rig import hazard, probe, serve
 from gates.rig.canaries import Canaries, canary
 from gates.rig.clock import Clock
 from gates.rig.effects import Effect, Effects, effects
@@ -25,6 +30,7 @@ from gates.rig.people import Person
 from gates.rig.provider import Answer, Provider, Script, calls, provider
 from gates.rig.service import Service, running, wait_for
 from gates.rig.sink import Sink, sink
+from gates.rig.tool_server import ToolServer
 
 # Roles of the rig, beside the product's own. Proofs of a rule use these, so that a product may change its roles.
 ROLES = {
@@ -34,11 +40,25 @@ ROLES = {
         "runs:read", "runs:write", "usage:read", "probe:read", "probe:write", "probe:delete", "probe:post",
     ],
     "probe_approver": ["runs:read", "approvals:read", "approvals:decide"],
+    "hazard_runner": [
+        "runs:read", "runs:write", "usage:read", "probe:read", "probe:write", "probe:delete", "hazard:run",
+    ],
+    "hazard_only": ["runs:read", "runs:write", "hazard:run"],
+    "probe_nothing": [],
     "probe_admin": ["runs:read", "usage:read", "approvals:read", "keys:write", "budgets:write", "audit:read"],
 }  # fmt: skip
 MODEL = "probe-model-1"
 # Small enough that the product's own caps leave room for every proof.
 INPUT_USD_PER_MTOK, OUTPUT_USD_PER_MTOK = "0.01", "0.10"
+
+
+# A policy that lets an untainted run do everything alone: what still asks, asks because of the run's taint.
+ALLOW_EVERYTHING = """
+[[rule]]
+id = "everything"
+decision = "allow"
+reason = "a proof looks at what no policy can allow"
+"""
 
 
 def final(answer: str = "All is well.", mood: str = "calm") -> Reply:
@@ -76,12 +96,30 @@ class World:
             ran.state = self.service.run_until(who, ran.id, *until)
         return ran
 
+    def ended(self, run_id: str) -> str:
+        """Wait for the end of a run whose owner may no longer ask; returns its state."""
+
+        def look() -> str | None:
+            [(state,)] = self.sql("SELECT state FROM runs WHERE id = ?", run_id)
+            return str(state) if state in {"succeeded", "failed", "cancelled"} else None
+
+        return wait_for(look)
+
     def effects_of(self, ran: "Ran") -> list[Effect]:
         return self.effects.of(ran.id) if ran.state else []
 
     def question(self, approver: Person, ran: "Ran") -> Any:
         """The one open question of a run."""
         return wait_for(lambda: self.service.pending(approver, ran.id))[0]
+
+    def spent(self, who: Person) -> Decimal:
+        """What this person's tenant has spent, by the service's own account."""
+        return Decimal(self.service.call(who, "GET", "/v1/usage").json()["cost_usd"])
+
+    @staticmethod
+    def price(tokens: tuple[int, int]) -> Decimal:
+        """The price of one call as the provider would bill it, before rounding."""
+        return (tokens[0] * Decimal(INPUT_USD_PER_MTOK) + tokens[1] * Decimal(OUTPUT_USD_PER_MTOK)) / 1_000_000
 
     def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Straight at the service's store, behind its back. Parameters as `?`."""
@@ -97,6 +135,21 @@ class World:
         """Everything the service has written to its database, as bytes."""
         path = Path(self.service.database_url.removeprefix("sqlite:///"))
         return b"".join(file.read_bytes() for file in path.parent.glob(f"{path.name}*"))
+
+    @contextmanager
+    def console(self, who: Person) -> Iterator[httpx2.Response]:
+        """The console's first page as this person sees it."""
+        with httpx2.Client(base_url=self.service.base_url, trust_env=False, follow_redirects=True) as browser:
+            yield browser.post("/console/sign-in", data={"key": who.key})
+
+    def resolves(self, names: dict[str, list[str]]) -> None:
+        """What names of the rig resolve to from now on, lookup after lookup."""
+        self.names.write_text(json.dumps(names))
+
+    def lookups(self, name: str) -> int:
+        """How often the service has looked a name of the rig up."""
+        asked = self.names.with_suffix(".asked")
+        return asked.read_text().splitlines().count(name) if asked.exists() else 0
 
     @contextmanager
     def broken(self, table: str) -> Iterator[None]:
@@ -122,13 +175,25 @@ class Ran:
 
 
 @contextmanager
-def opened(database_url: str, folder: Path, *, wire: Wire = "openai", **settings: str) -> Iterator[World]:
+def opened(
+    database_url: str,
+    folder: Path,
+    *,
+    wire: Wire = "openai",
+    policy: str = "",
+    server: ToolServer | None = None,
+    **settings: str,
+) -> Iterator[World]:
     """A world around a service of its own, with the product's configuration and the rig's additions.
 
-    A setting whose value is `SINK` or `DSN` gets the sink's address, or an error tracker's there."""
+    `policy` takes the place of the product's; the tools of `server` are pinned and given to the hazard's agent.
+
+    `<SINK>` and `<DSN>` in a setting become the sink's address, and an error tracker's there."""
     home = folder / f"world-{uuid4().hex[:8]}"
     home.mkdir(parents=True)
-    config = _config(home / "config")
+    config = _config(home / "config", policy)
+    if server is not None:
+        settings |= pinned(config, server)
     canaries = Canaries({name: canary(name) for name in ("provider-key", "session-secret")})
     clock = Clock(home / "clock")
     clock.reset()
@@ -149,16 +214,32 @@ def opened(database_url: str, folder: Path, *, wire: Wire = "openai", **settings
             serve.NAMES: str(names),
             **settings,
         }
-        places = {"SINK": received.url, "DSN": received.url.replace("://", "://public@") + "/1"}
-        environment = {name: places.get(value, value) for name, value in environment.items()}
+        places = {"<SINK>": received.url, "<DSN>": received.url.replace("://", "://public@") + "/1"}
+        for name, (place, address) in product(environment, places.items()):
+            environment[name] = environment[name].replace(place, address)
         with running(database_url, home, "gates.rig.serve", **environment) as service:
             yield World(service, model, happened, received, clock, canaries, config, names, wire)
 
 
-def _config(folder: Path) -> Path:
+def pinned(config: Path, server: ToolServer) -> dict[str, str]:
+    """Declare a tool server and pin what it says now; returns the settings that go with it."""
+    origin = server.url.removesuffix("/mcp/")
+    (config / "tools.toml").write_text(
+        f'[servers.rig]\nurl = "{server.url}"\n'
+        '[servers.rig.tools.find]\neffect = "read"\npermission = "hazard:run"\n'
+        '[servers.rig.tools.note]\neffect = "write"\npermission = "probe:write"\n'
+    )
+    servers = ToolServers.load(config, {})
+    servers.pin("rig", asyncio.run(servers.live("rig", Egress([origin], private_addresses=True))))
+    return {hazard.SERVERS: "rig", "EGRESS_ALLOW": json.dumps([origin])}
+
+
+def _config(folder: Path, policy: str) -> Path:
     """The product's configuration, with the rig's roles and a model whose price does not depend on a library."""
     source = ROOT / "config"
     shutil.copytree(source, folder)
+    if policy:
+        (folder / "policy.toml").write_text(policy)
     declared = tomllib.loads((source / "roles.toml").read_text())["roles"] if (source / "roles.toml").exists() else {}
     lines = [f"{name} = {json.dumps(granted)}" for name, granted in {**declared, **ROLES}.items()]
     (folder / "roles.toml").write_text("[roles]\n" + "\n".join(lines) + "\n")

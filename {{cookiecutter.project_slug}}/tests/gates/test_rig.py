@@ -93,7 +93,7 @@ def test_faults_reach_the_clients_and_an_early_end_is_seen(model_provider: Provi
     with pytest.raises((openai.OpenAIError, anthropic.AnthropicError, ValueError)):
         ask(model_provider)
     if broken.fault == "hang":
-        httpx2.get(f"{model_provider.url}/models", trust_env=False)
+        httpx2.get(f"{model_provider.url}/models", trust_env=False, timeout=20)
         assert model_provider.ledger[0].closed_early
 
 

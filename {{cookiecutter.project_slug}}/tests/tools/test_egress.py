@@ -1,4 +1,4 @@
-"""The only way out: exact origins, checked addresses, no redirects; counted at a real receiver."""
+"""The only way out: exact origins, addresses checked on every hop; counted at a real receiver."""
 
 import json
 from collections.abc import Iterator
@@ -75,7 +75,43 @@ async def test_every_other_spelling_is_refused_before_a_byte_leaves(sink: Sink, 
     assert sink.hits == []
 
 
-async def test_a_redirect_is_not_followed(sink: Sink) -> None:
+@pytest.mark.parametrize("method", ["get", "post"])
+async def test_what_is_no_http_address_is_refused(sink: Sink, method: str) -> None:
+    for url in ("file:///etc/passwd", "nothing", f"{sink.url.replace('http', 'ftp')}/"):
+        with pytest.raises(EgressRefused):
+            await (_open(sink).get(url, deadline=DEADLINE) if method == "get" else _post(_open(sink), url))
+
+
+async def test_a_get_follows_a_redirect_to_an_allowed_address_only(sink: Sink) -> None:
+    with opened_sink() as other:
+        both = Egress([sink.url, other.url], private_addresses=True)
+        reply = await both.get(f"{sink.url}/redirect?to={other.url}/there", deadline=DEADLINE)
+        assert reply.status == 200
+        assert [hit.path for hit in other.hits] == ["/there"]
+        for inside in (f"{other.url}/there", "http://169.254.169.254/latest/meta-data/", "file:///etc/passwd"):
+            with pytest.raises(EgressRefused):
+                await _open(sink).get(f"{sink.url}/redirect?to={inside}", deadline=DEADLINE)
+        assert len(other.hits) == 1
+
+
+async def test_a_circle_of_redirects_ends(sink: Sink) -> None:
+    with pytest.raises(EgressRefused, match="redirects"):
+        await _open(sink).get(f"{sink.url}/circle", deadline=DEADLINE)
+    assert len(sink.hits) == 4
+
+
+async def test_a_narrower_way_out_never_widens(sink: Sink) -> None:
+    everything = _open(sink)
+    assert (await everything.limited_to([sink.url]).get(f"{sink.url}/a", deadline=DEADLINE)).status == 200
+    for origins in ([], ["https://elsewhere.example"]):
+        with pytest.raises(EgressRefused):
+            await everything.limited_to(origins).get(f"{sink.url}/b", deadline=DEADLINE)
+    with pytest.raises(EgressRefused):
+        await Egress([]).limited_to([sink.url]).get(f"{sink.url}/c", deadline=DEADLINE)
+    assert [hit.path for hit in sink.hits] == ["/a"]
+
+
+async def test_the_post_of_a_redirect_is_not_sent_on(sink: Sink) -> None:
     reply = await _post(_open(sink), f"{sink.url}/redirect?to=/secret")
     assert reply.status == 302
     assert [hit.path for hit in sink.hits] == ["/redirect?to=/secret"]
@@ -112,6 +148,12 @@ async def test_an_allowed_entry_must_be_a_bare_origin() -> None:
     for entry in ("https://h.example/path", "https://user@h.example", "h.example", "https://h.example?x=1"):
         with pytest.raises(ValueError, match="origin"):
             Egress([entry])
+
+
+async def test_a_compressed_answer_is_not_unpacked(sink: Sink) -> None:
+    with pytest.raises(EgressUncertain, match="compressed"):
+        await _open(sink).get(f"{sink.url}/packed", deadline=DEADLINE)
+    assert sink.hits[-1].headers["Accept-Encoding"] == "identity"
 
 
 async def test_a_huge_answer_is_cut_off(sink: Sink) -> None:

@@ -18,10 +18,11 @@ from app.identity.models import Member
 from app.policy.decision import AskHuman, Effect
 from app.policy.rules import Policy, Rule
 from app.runtime import Runtime
+from app.tools.caller import CallerOfRun
 from app.tools.calls import Call, CallBook
 from app.tools.egress import Egress
 from app.tools.gate import plain_id
-from app.tools.guard import CallerOfRun, Guard
+from app.tools.guard import Guard
 from app.tools.models import Approval, ToolCall
 from app.tools.outcome import Invalid, Parked, Performed, Refused
 from app.tools.spec import ToolContext, ToolFailure, ToolSpec, tool
@@ -160,7 +161,14 @@ async def stage(runtime: Runtime) -> Stage:
         runtime.db, directory, runtime.board, runtime.policy, Egress(()), TOOLS, approval_ttl=timedelta(minutes=5)
     )
     caller = CallerOfRun(
-        "run-1", tenant_id, member.member_id, "assistant", EVERYTHING, key_id="", reads_documents=False
+        "run-1",
+        tenant_id,
+        member.member_id,
+        "assistant",
+        EVERYTHING,
+        key_id="",
+        reads_documents=False,
+        tools=frozenset(TOOLS),
     )
     return Stage(runtime, guard, member, approver, caller)
 
@@ -348,7 +356,7 @@ async def _crash_between_intent_and_outcome(stage: Stage, spec: ToolSpec) -> Non
     await stage.mark("approved")
     principal = await stage.runtime.directory.principal_of(stage.member.tenant_id, stage.member.member_id)
     book = CallBook(stage.runtime.db, stage.runtime.policy.version, timedelta(minutes=5))
-    call = Call("run-1", "c1", spec, spec.arguments(name="a"), principal)
+    call = Call(stage.caller, "c1", spec, spec.arguments(name="a"), principal)
     assert await book.start_approved(call, AskHuman("side-effects", "test")) is None
 
 

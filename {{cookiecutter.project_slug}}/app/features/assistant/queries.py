@@ -20,6 +20,10 @@ async def newest(session: AsyncSession, limit: int) -> Sequence[Ticket]:
     return list(await session.scalars(select(Ticket).order_by(Ticket.id.desc()).limit(limit)))
 
 
+async def by_id(session: AsyncSession, ticket_id: str) -> Ticket | None:
+    return await session.scalar(select(Ticket).where(Ticket.id == ticket_id))
+
+
 async def by_request_key(session: AsyncSession, key: str) -> Ticket | None:
     return await session.scalar(select(Ticket).where(Ticket.request_key == key))
 

@@ -10,11 +10,15 @@ from app.features.assistant import queries
 from app.features.assistant.models import Ticket
 from app.features.assistant.schemas import Priority, TicketBody, TicketId, TicketRef, TicketTitle
 from app.policy.decision import Effect
-from app.tools.spec import ToolContext, ToolFailure, tool
+from app.tools.spec import Change, ToolContext, ToolFailure, tool
 
 
 class Deleted(BaseModel):
     deleted: str
+
+
+class ReceiverBroken(Exception):
+    """The receiver had the message and failed: whether it was delivered is not known."""
 
 
 class Delivered(BaseModel):
@@ -51,7 +55,14 @@ async def create_ticket(
     return _ref(ticket)
 
 
-@tool(effect=Effect.DELETE, permission="tickets:delete", idempotent=True)
+async def _what_is_deleted(context: ToolContext, ticket_id: TicketId) -> Change:
+    async with context.transaction() as session:
+        ticket = await queries.by_id(session, ticket_id)
+    return Change({"title": ticket.title, "body": ticket.body, "priority": ticket.priority} if ticket else {}, {})
+
+
+# Not idempotent: started again after a crash it could not tell a ticket that it has deleted from one that never was.
+@tool(effect=Effect.DELETE, permission="tickets:delete", preview=_what_is_deleted)
 async def delete_ticket(context: ToolContext, ticket_id: TicketId) -> Deleted:
     """Delete a support ticket for good."""
     async with context.transaction() as session:
@@ -73,6 +84,8 @@ async def notify_webhook(
         deadline=timedelta(seconds=5),
         idempotency_key=context.idempotency_key,
     )
+    if reply.status >= 500:
+        raise ReceiverBroken(f"the receiver answered {reply.status}")
     if reply.status >= 300:
         raise ToolFailure(f"the receiver answered {reply.status}")
     return Delivered(status=reply.status)

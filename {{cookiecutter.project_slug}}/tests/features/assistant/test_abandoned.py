@@ -37,7 +37,7 @@ async def test_a_run_the_engine_lost_ends_as_failed(database_url: str, state: st
         member, run = await _started(without_engine, state)
         await runtime.housekeeping.once()
         found = await runtime.intake.get(member.principal, run.id)
-    assert (found.state, found.error_code) == ("failed", "internal.unexpected")
+    assert (found.state, found.error_code) == ("failed", "run.dead_lettered")
 
 
 async def test_a_run_that_waits_in_the_queue_is_left_alone(database_url: str) -> None:

@@ -1,6 +1,7 @@
 """The operator console: sign in, decide, see the cost; and what it refuses."""
 
 import re
+from typing import Any
 
 import httpx2
 
@@ -26,6 +27,10 @@ def _field(page: str, name: str) -> str:
     return found[1]
 
 
+def _decision(question: dict[str, Any], choice: str = "approve") -> dict[str, str]:
+    return {f"digest:{question['id']}": question["digest"], f"decision:{question['id']}": choice}
+
+
 def test_an_approver_decides_in_the_console(service: Service) -> None:
     member, approver = service.people(["member"], ["approver"])
     run_id = service.start_run(member, TASK).json()["id"]
@@ -35,19 +40,16 @@ def test_an_approver_decides_in_the_console(service: Service) -> None:
         assert "create_ticket" in page
         assert "<script>alert" not in page, "the console must escape what the model wrote"
         [question] = service.pending(approver, run_id)
-        form = {
-            "csrf": _field(page, "csrf"),
-            "digest": question["digest"],
-            "decision": "approve",
-            "reason": "looks right",
-        }
-        forged = browser.post(f"/console/approvals/{question['id']}", data={**form, "csrf": "guessed"})
+        form = {"csrf": _field(page, "csrf"), **_decision(question), "reason": "looks right"}
+        forged = browser.post("/console/approvals", data={**form, "csrf": "guessed"})
         assert forged.status_code == 403
-        done = browser.post(f"/console/approvals/{question['id']}", data=form)
+        nothing = browser.post("/console/approvals", data={**form, f"decision:{question['id']}": ""})
+        assert "Nothing was chosen" in nothing.text
+        done = browser.post("/console/approvals", data=form)
         assert done.status_code == 200
         assert "create_ticket: approved" in done.text
         assert "create_ticket: approved" not in browser.get("/console").text, "a notice is shown once"
-        again = browser.post(f"/console/approvals/{question['id']}", data=form)
+        again = browser.post("/console/approvals", data=form)
         assert again.url.path == "/console", "a reload must not send the decision again"
         assert "decided already" in again.text
         service.run_until(member, run_id, "succeeded")
@@ -64,7 +66,7 @@ def test_who_asked_is_named_and_gets_no_buttons(service: Service) -> None:
         assert 'value="approve"' not in page
     with _browser(service) as browser:
         page = _sign_in(browser, approver)
-        assert f"{both.name} asks" in page
+        assert f"{both.name}'s run asks for" in page
         assert 'value="approve"' in page
 
 
@@ -78,8 +80,8 @@ def test_a_member_sees_runs_and_cost_and_no_questions(service: Service) -> None:
         assert "waiting" in page
         assert "Budget" in page
         assert "Waiting for a decision" not in page
-        form = {"csrf": _field(page, "csrf"), "digest": question["digest"], "decision": "approve"}
-        assert browser.post(f"/console/approvals/{question['id']}", data=form).status_code == 403
+        form = {"csrf": _field(page, "csrf"), **_decision(question)}
+        assert browser.post("/console/approvals", data=form).status_code == 403
 
 
 def test_without_a_session_everything_leads_to_sign_in(service: Service) -> None:

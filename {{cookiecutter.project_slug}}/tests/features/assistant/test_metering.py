@@ -127,7 +127,7 @@ async def test_output_that_does_not_fit_is_repaired_at_most_twice(
 
 
 async def test_a_model_that_never_stops_is_stopped(model_provider: Provider, with_provider: OpenWithProvider) -> None:
-    model_provider.answers(*(calls("search_tickets", {"query": "x"}, f"call_{n}") for n in range(50)))
+    model_provider.answers(*(calls("search_tickets", {"query": f"x{n}"}, f"call_{n}") for n in range(50)))
     async with with_provider(model_provider, run_max_model_calls=5) as runtime:
         run, cost, _ = await _run(runtime)
     assert (run.state, run.error_code) == ("failed", "budget.run_limit")

@@ -1,0 +1,50 @@
+"""Documents of a request: text as it is, or files, which are checked and read before anything else sees them.
+
+Gate: validation.
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+
+from app.api.schemas import Strict, visible
+from app.content.documents import MOST_BYTES, MOST_CHARACTERS, DocumentRefused, text_of
+from app.errors import RequestInvalid
+
+
+class Document(Strict):
+    name: Annotated[
+        str, BeforeValidator(visible), StringConstraints(strip_whitespace=True, min_length=1, max_length=120)
+    ]
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHARACTERS)] | None = None
+    content_base64: Annotated[str, StringConstraints(min_length=1, max_length=MOST_BYTES * 4 // 3 + 4)] | None = Field(
+        None, description="a file instead of text: .pdf, .docx or plain text, told by its bytes"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.text is None) == (self.content_base64 is None):
+            raise ValueError("give either text or content_base64")
+        return self
+
+
+async def texts(documents: Sequence[Document]) -> tuple[dict[str, str], ...]:
+    """Name and text of each document. Raises RequestInvalid pointing at a file that cannot be read."""
+    read = []
+    for number, document in enumerate(documents):
+        read.append({"name": document.name, "text": document.text or await _read(document, number)})
+    return tuple(read)
+
+
+async def _read(document: Document, number: int) -> str:
+    try:
+        raw = base64.b64decode(document.content_base64 or "", validate=True)
+        return await text_of(document.name, raw)
+    except binascii.Error:
+        reason = "not base64"
+    except DocumentRefused as refusal:
+        reason = str(refusal)
+    raise RequestInvalid(pointers=[(f"/documents/{number}/content_base64", reason)])

@@ -1,0 +1,122 @@
+"""Personal data and secrets in free text: found by their form and, where they have one, their check digits.
+
+Deterministic and fast enough for every model call and log line. Names and postal addresses have no form and are not
+found; `benchmarks/personal_data.py` measures what is. Gate: validation.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from stdnum import iban, luhn
+from stdnum.us import ssn
+
+LONGEST_PIECE = 32_768  # characters looked at together; a value at a seam is still whole in one of two pieces
+OVERLAP = 9_000  # longer than any value, private keys included
+
+
+@dataclass(frozen=True)
+class Found:
+    start: int
+    end: int
+    kind: str
+
+
+def _is_iban(text: str) -> bool:
+    return iban.is_valid(text)
+
+
+def _is_card(text: str) -> bool:
+    digits = re.sub(r"\D", "", text)
+    return 13 <= len(digits) <= 19 and digits[0] in "23456" and len(set(digits)) > 1 and luhn.is_valid(digits)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return not ipaddress.ip_address(text).is_unspecified
+    except ValueError:
+        return False
+
+
+def _is_phone(text: str) -> bool:
+    digits = sum(char.isdigit() for char in text)
+    return 8 <= digits <= 15 if text.startswith(("+", "00")) else 9 <= digits <= 11
+
+
+# Quantifiers are possessive where they can be: hostile text must not make a pattern try every way to fail.
+_CREDENTIAL_FORM = (
+    r"\b(?:(?:sk|pk|rk)(?:-|_(?:live|test)_)[A-Za-z0-9_-]{16,200}+|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,100}+"
+    r"|github_pat_\w{22,100}+|xox[abprs]-[A-Za-z0-9-]{10,200}+|AIza[\w-]{35}"
+    r"|svc_[a-z]{2,11}_[a-z0-9]{12}_[A-Za-z0-9_-]{43}"
+    r"|eyJ[\w-]{8,2000}+\.[\w-]{8,4000}+\.[\w-]{0,1000}+)"
+    r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[A-Za-z0-9+/=\s\\]{1,8000}+-----END [A-Z ]{0,30}PRIVATE KEY-----"
+)
+_EMAIL_FORM = (
+    r"(?<![^\W_])[^\W_][\w.+'-]{0,63}?(?:@|%40|&#64;|\\u0040)(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}"
+    r"(?:xn--[a-z0-9-]{2,40}|[^\W\d_]{2,24})"
+)
+_IP_FORM = (
+    r"(?:(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)"
+    r"|(?<![\w.:])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{0,4})(?![\w:]))"
+)
+_PHONE_FORM = (
+    r"(?<![\w.,:+/#-])(?:(?:\+|00)\d{1,3}+(?:[ ./-]?\(\d{1,4}\))?(?:[ ./-]?\d){4,14}+"
+    r"|\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}[.-]\d{3}[.-]\d{4}|\(0\d{2,5}\) ?\d{3,4}[ -]?\d{3,5}"
+    r"|0\d{2,4}[ /]\d{3,4} ?\d{3,4}|1-\d{3}-\d{3}-\d{4})"
+    r"(?:(?: ?x| ext\.? ?)\d{1,5})?(?![\w-]|[.,:]\d)"
+)
+_FORMS: dict[str, tuple[str, Callable[[str], bool] | None]] = {
+    "secret": (_CREDENTIAL_FORM, None),
+    "email": (_EMAIL_FORM, None),
+    "iban": (r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,4})?\b", _is_iban),
+    "card": (r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)", _is_card),
+    "ssn": (r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])", ssn.is_valid),
+    "ip": (_IP_FORM, _is_address),
+    "phone": (_PHONE_FORM, _is_phone),
+}
+_ANY = re.compile("|".join(f"(?P<{kind}>{form})" for kind, (form, _) in _FORMS.items()))
+# Same length, so that what is found can be cut out of the original.
+_PLAIN = str.maketrans(
+    dict.fromkeys("\u00a0\u2007\u202f\u2009", " ") | dict.fromkeys("\u2010\u2011\u2012\u2013", "-") | {"\uff20": "@"}
+)
+_WORTH_A_LOOK = re.compile(r"@|\d|-----BEGIN|sk-|pk-|rk-|AKIA|xox|AIza|eyJ|gh[pousr]_")
+KINDS = tuple(_FORMS)
+
+
+def find(text: str) -> list[Found]:
+    """Every value found, in order and without overlap."""
+    text = text.translate(_PLAIN)
+    if _WORTH_A_LOOK.search(text) is None:
+        return []
+    if len(text) <= LONGEST_PIECE:
+        return list(_in_piece(text, 0))
+    found: list[Found] = []
+    for at in range(0, len(text), LONGEST_PIECE - OVERLAP):
+        for each in _in_piece(text[at : at + LONGEST_PIECE], at):
+            if not found or each.start >= found[-1].end:
+                found.append(each)
+            elif each.end > found[-1].end:  # the piece before saw only its beginning
+                found[-1] = Found(found[-1].start, each.end, each.kind)
+    return found
+
+
+def replaced(text: str, substitute: Callable[[str, str], str]) -> str:
+    """The text with every value replaced by `substitute(kind, value)`."""
+    parts, at = [], 0
+    for each in find(text):
+        parts += [text[at : each.start], substitute(each.kind, text[each.start : each.end])]
+        at = each.end
+    return "".join([*parts, text[at:]])
+
+
+def _in_piece(text: str, offset: int) -> Iterator[Found]:
+    at = 0
+    while match := _ANY.search(text, at):
+        kind = str(match.lastgroup)
+        check = _FORMS[kind][1]
+        if check is None or check(match[0]):
+            yield Found(offset + match.start(), offset + match.end(), kind)
+            at = match.end()
+        else:
+            at = match.start() + 1

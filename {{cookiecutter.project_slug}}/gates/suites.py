@@ -1,0 +1,21 @@
+"""Suites from outside that level 5 asks for: what each found, if it was run whole, on this very code."""
+
+import json
+from datetime import datetime, timedelta
+
+from gates import evidence
+from gates.subject import Subject
+
+AGENTDOJO = evidence.FILE.with_name("agentdojo.json")  # written by `make redteam`
+FRESH = timedelta(days=7)
+
+
+def passed(subject: Subject, now: datetime) -> frozenset[str]:
+    """The names of the suites that hold for this subject."""
+    try:
+        told = json.loads(AGENTDOJO.read_text(encoding="utf-8"))
+        fresh = now - datetime.fromisoformat(told["at"]) <= FRESH
+        holds = told["ok"] and told["complete"] and told["mode"] == "guarded" and told["subject"] == subject.as_dict()
+    except (OSError, ValueError, KeyError, TypeError):
+        return frozenset()
+    return frozenset({"agentdojo"}) if fresh and holds else frozenset()

@@ -1,0 +1,72 @@
+"""Values with a form are found with it; near misses are left alone. `make benchmarks` measures both at length."""
+
+import time
+
+import pytest
+
+from app.content.personal import LONGEST_PIECE, find, replaced
+
+VALUES = {
+    "email": "ada@mail.example", "iban": "DE89 3704 0044 0532 0130 00", "card": "4111-1111-1111-1111",
+    "ssn": "536-90-4399", "ip": "2001:db8:85a3::8a2e:370:7334", "phone": "+44 20 7946 0958",
+    "secret": "ghp_" + "a1" * 18,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_value_is_found_whole_wherever_it_stands(kind: str) -> None:
+    value = VALUES[kind]
+    for text in (value, f"Call {value}, please.", f'{{"a": "{value}"}}', f"({value})", f"a\n{value}\nb"):
+        assert [(f.kind, text[f.start : f.end]) for f in find(text)] == [(kind, value)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4111 1111 1111 1112", "DE89 3704 0044 0532 0130 02", "000-12-3456", "1.2.3",
+        "2026-11-24T10:45:00.123456Z",
+        "123e4567-e89b-12d3-a456-426614174000", "9fceb02d0ae598e95dc970b74767f19372d61af8", "978-3-16-148410-0",
+        "10:45",
+    ],
+)  # fmt: skip
+def test_a_near_miss_is_left_alone(text: str) -> None:
+    assert find(f"It says {text} here.") == []
+
+
+def test_a_value_at_the_seam_of_two_pieces_is_whole() -> None:
+    for shift in range(LONGEST_PIECE - 30, LONGEST_PIECE + 10):
+        text = "x " * (shift // 2) + "ada@mail.example" + " y" * 3_000
+        assert replaced(text, lambda kind, _: f"[{kind}]").count("[email]") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("{'email': 'jane@example.com'}", "email"), ("_jane@example.com_", "email"), ("jane%40example.com", "email"),
+        ("+49\u00a030\u00a0901820", "phone"), ("4111\u00a01111\u00a01111\u00a01111", "card"), ("10.1.2.3:8080", "ip"),
+        ("ip:10.1.2.3", "ip"), ("de89370400440532013000", "iban"), ("sk_live_" + "a1b2" * 5, "secret"),
+    ],
+)  # fmt: skip
+def test_neighbouring_shapes_are_found_too(text: str, kind: str) -> None:
+    assert [found.kind for found in find(text)] == [kind]
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        " +12345678901234567890123456789a",
+        "a@",
+        "1 ",
+        "+1 ",
+        "eyJa.",
+        "DE89 AAAA ",
+        "1:",
+        "(030) ",
+        "a.a@b.",
+        "-----BEGIN ",
+    ],
+)
+def test_hostile_text_takes_no_longer_than_it_should(piece: str) -> None:
+    began = time.monotonic()
+    find((piece * 60_000)[:100_000])
+    assert time.monotonic() - began < 5
