@@ -20,7 +20,9 @@ class CallView(BaseModel):
     tool: str
     effect: str
     rule: str = Field(description="the rule of the policy that decided")
-    idempotency_key: str = Field(description="what the tool handed on: find the effect by it")
+    effect_key: str = Field(
+        validation_alias="idempotency_key", description="what the tool handed on: find the effect by it"
+    )
     arguments: dict[str, Any] | None = Field(None, description="of an unknown one that a person was asked about")
     state: str = Field(description="denied, waiting, started, done, failed or unknown")
     resolution: str | None = Field(description="of an unknown one: happened or did_not_happen")
@@ -57,7 +59,7 @@ async def list_unknown_calls(runtime: RuntimeDep, principal: Annotated[Principal
     calls = await runtime.unknown.open(principal)
     asked = await runtime.unknown.arguments(principal, calls)
     views = [CallView.of(call) for call in calls]
-    return Calls(items=[view.model_copy(update={"arguments": asked.get(view.idempotency_key)}) for view in views])
+    return Calls(items=[view.model_copy(update={"arguments": asked.get(view.effect_key)}) for view in views])
 
 
 @router.post("/tool-calls/{call_id}/resolution", response_model=CallView)
