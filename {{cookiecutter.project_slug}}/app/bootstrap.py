@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic_ai.capabilities import AbstractCapability
 
@@ -17,7 +18,11 @@ from app.gateway.catalog import Catalog
 from app.gateway.metered import CallLimits, MeteredModel
 from app.gateway.providers import open_model
 from app.identity.directory import Directory
+from app.identity.keys import Keys
+from app.identity.members import Members
+from app.identity.oidc import KeySet, Verifier
 from app.identity.roles import Roles
+from app.identity.sign_in import SignIn
 from app.manifest import Feature
 from app.policy.rules import Policy
 from app.runs.agents import Agents, AgentSpec, BuiltAgent, build_agent
@@ -33,13 +38,14 @@ from app.runtime import Runtime
 from app.settings import Settings
 from app.switches.board import Board
 from app.tools.caller import CallerOfRun
-from app.tools.egress import Egress
+from app.tools.egress import Egress, EgressUncertain
 from app.tools.gate import ToolGate
 from app.tools.guard import Guard
 from app.tools.servers import ToolServers
 from app.tools.spec import ToolSpec
 from app.tools.unknown import UnknownCalls
 
+PROVIDER_DEADLINE = timedelta(seconds=5)
 Capabilities = Sequence[AbstractCapability[CallerOfRun]]
 
 
@@ -63,7 +69,9 @@ async def _build(
     settings: Settings, closing: AsyncExitStack, db: Database, queue: RunQueue, capabilities: Capabilities
 ) -> Runtime:
     features = {feature.name: feature for feature in FEATURES}
-    directory = Directory(db, Roles.load(settings.config_dir / "roles.toml"), settings.environment)
+    roles = Roles.load(settings.config_dir / "roles.toml")
+    access_tokens, sign_in = _identity_provider(settings)
+    directory = Directory(db, roles, access_tokens)
     board = Board(db)
     policy = Policy.load(settings.config_dir / "policy.toml")
     ledger = Ledger(db, Caps.load(settings.config_dir / "budgets.toml"))
@@ -92,11 +100,14 @@ async def _build(
         features=features,
         db=db,
         directory=directory,
+        members=Members(db, roles, settings.oidc_issuer or ""),
+        keys=Keys(db, roles, settings.environment),
         board=board,
         policy=policy,
         ledger=ledger,
         spend=Spend(db),
         egress=egress,
+        sign_in=sign_in,
         guard=guard,
         servers=servers,
         intake=Intake(db, ledger, board, agents, queue, limits),
@@ -105,6 +116,41 @@ async def _build(
         unknown=unknown,
         segments=Segments(store, agents, limits, board, Links(settings.answer_links_allow)),
         housekeeping=Housekeeping(approvals, unknown, ledger, store, queue),
+    )
+
+
+def _identity_provider(settings: Settings) -> tuple[Verifier | None, SignIn | None]:
+    """What checks a provider's access tokens, and what signs people in there; only what settings name is reached."""
+    if settings.oidc_issuer is None or settings.oidc_jwks_url is None or settings.oidc_audience is None:
+        return None, None
+    reached = [url for url in (settings.oidc_jwks_url, settings.oidc_token_url) if url]
+    origins = [urlunsplit((*urlsplit(url)[:2], "", "", "")) for url in reached]
+    egress = Egress(origins, private_addresses=True)  # an operator names them: a provider may be in the same network
+
+    async def fetch(url: str) -> str:
+        answer = await egress.get(url, deadline=PROVIDER_DEADLINE)
+        if answer.status != 200:
+            raise EgressUncertain(f"status {answer.status}")
+        return answer.body
+
+    async def post(url: str, form: Mapping[str, str]) -> tuple[int, str]:
+        answer = await egress.post_form(url, form, deadline=PROVIDER_DEADLINE)
+        return answer.status, answer.body
+
+    keys = KeySet(settings.oidc_jwks_url, fetch)
+    issuer, algorithms = settings.oidc_issuer, settings.oidc_algorithms
+    access = Verifier(issuer, settings.oidc_audience, algorithms, (settings.oidc_token_type.lower(),), keys)
+    if settings.oidc_client_id is None or not settings.oidc_authorization_url or not settings.oidc_token_url:
+        return access, None
+    secret = settings.oidc_client_secret.get_secret_value() if settings.oidc_client_secret else None
+    return access, SignIn(
+        client_id=settings.oidc_client_id,
+        client_secret=secret,
+        authorization_url=settings.oidc_authorization_url,
+        token_url=settings.oidc_token_url,
+        redirect_url=f"{settings.public_url.rstrip('/')}/console/signed-in",
+        verifier=Verifier(issuer, settings.oidc_client_id, algorithms, ("jwt", ""), keys),
+        post=post,
     )
 
 

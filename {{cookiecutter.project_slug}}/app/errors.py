@@ -4,6 +4,7 @@ A job, a tool, an evaluation and a route raise the same errors. `api/problems` t
 `application/problem+json` (RFC 9457); nothing else knows a status code. Gate: errors.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar
@@ -51,16 +52,33 @@ class UnsupportedMedia(AppError):
     row = ErrorCode("request.unsupported_media", 415, "Unsupported content type: send application/json.")
 
 
+class RequestTimedOut(AppError):
+    row = ErrorCode("request.timed_out", 408, "The request did not arrive in time.", retryable=True)
+
+
+class HeadersTooLarge(AppError):
+    row = ErrorCode("request.headers_too_large", 431, "The headers of the request are too large.")
+
+
 class MethodNotAllowed(AppError):
     row = ErrorCode("request.method_not_allowed", 405, "This resource does not offer that method.")
 
 
 class Unauthenticated(AppError):
-    row = ErrorCode("auth.unauthenticated", 401, "Please sign in with a valid API key.")
+    row = ErrorCode("auth.unauthenticated", 401, "Please sign in with a valid credential.")
+
+    def __init__(self, reason: str = "missing") -> None:
+        super().__init__()
+        self.reason = reason  # for the operators' log: the caller learns nothing of it
 
 
 class CredentialExpired(AppError):
     row = ErrorCode("auth.expired", 401, "Your credential has expired.")
+    reason = "expired"
+
+
+class AuthUnavailable(AppError):
+    row = ErrorCode("auth.unavailable", 503, "Signing in is not possible at the moment.", retryable=True, page=True)
 
 
 class Forbidden(AppError):
@@ -81,6 +99,17 @@ class IdempotencyKeyMissing(AppError):
 
 class IdempotencyKeyReused(AppError):
     row = ErrorCode("idempotency.key_reused", 422, "This Idempotency-Key was used for another request.")
+
+
+class RateLimited(AppError):
+    """More requests than a limit of config/limits.toml allows; `policy` is its name, quota and window in seconds."""
+
+    row = ErrorCode("rate.limited", 429, "Too many requests.", retryable=True)
+
+    def __init__(self, policy: tuple[str, int, int], retry_after: timedelta) -> None:
+        seconds = max(1, math.ceil(retry_after.total_seconds()))
+        super().__init__(f"Too many requests; try again in {seconds} s.", retry_after=timedelta(seconds=seconds))
+        self.policy = policy
 
 
 class BudgetExceeded(AppError):
@@ -115,6 +144,10 @@ class ModelTruncated(AppError):
     row = ErrorCode("model.truncated", 502, "The assistant's answer was cut at its length limit.")
 
 
+class ContextTooLong(AppError):
+    row = ErrorCode("model.context_too_long", 422, "The task and its documents are too long for the model.")
+
+
 class RunCancelled(AppError):
     row = ErrorCode("run.cancelled", 409, "This task was cancelled.")
 
@@ -135,6 +168,16 @@ class ModelUnpriced(AppError):
 
 class ProviderRateLimited(AppError):
     row = ErrorCode("provider.rate_limited", 503, "The AI service is busy.", retryable=True)
+
+
+class ProviderOverloaded(AppError):
+    row = ErrorCode("provider.overloaded", 503, "The AI service is busy.", retryable=True)
+
+
+class ProviderQuotaExhausted(AppError):
+    """The provider's own limit on our account is reached: no retry heals it."""
+
+    row = ErrorCode("provider.quota_exhausted", 503, "AI features are temporarily unavailable.", page=True)
 
 
 class ProviderTimeout(AppError):

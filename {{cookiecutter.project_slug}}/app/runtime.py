@@ -7,6 +7,9 @@ from app.budgets.ledger import Ledger
 from app.budgets.spend import Spend
 from app.db.engine import Database
 from app.identity.directory import Directory
+from app.identity.keys import Keys
+from app.identity.members import Members
+from app.identity.sign_in import SignIn
 from app.manifest import Feature
 from app.policy.rules import Policy
 from app.runs.approvals import Approvals
@@ -28,11 +31,14 @@ class Runtime:
     features: Mapping[str, Feature]
     db: Database
     directory: Directory
+    members: Members
+    keys: Keys
     board: Board
     policy: Policy
     ledger: Ledger
     spend: Spend
     egress: Egress
+    sign_in: SignIn | None  # at an OpenID Connect provider
     guard: Guard
     servers: ToolServers
     intake: Intake

@@ -6,6 +6,7 @@ Gate: deployment.
 """
 
 import os
+import re
 import tomllib
 from datetime import timedelta
 from functools import cached_property
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, IPvAnyNetwork, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,6 +38,7 @@ class Settings(BaseSettings):
     public_url: str = "http://127.0.0.1:8000"
 
     database_url: str = "sqlite:///data/app.db"
+    migration_database_url: str | None = None  # the owner's, for `app migrate`; the service needs no such powers
     session_secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
     config_dir: Path = ROOT / "config"
 
@@ -54,6 +56,19 @@ class Settings(BaseSettings):
     worker_concurrency: int = Field(8, ge=1, le=256)
     embedded_worker: bool = True
 
+    # An OpenID Connect provider, from here alone: nothing a token says about its keys is believed.
+    oidc_issuer: str | None = None
+    oidc_audience: str | None = None  # of access tokens: this API
+    oidc_jwks_url: str | None = None
+    oidc_algorithms: tuple[str, ...] = ("RS256", "ES256")
+    oidc_token_type: str = "at+jwt"  # noqa: S105 - RFC 9068; some providers write JWT
+    oidc_client_id: str | None = None  # with the two addresses below people sign in to the console
+    oidc_client_secret: SecretStr | None = None
+    oidc_authorization_url: str | None = None
+    oidc_token_url: str | None = None
+
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()  # whose X-Forwarded-For says where a request comes from
+    cors_origins: tuple[str, ...] = ()  # browser origins that may read the API, exactly
     egress_allow: tuple[str, ...] = ()  # origins that tools may reach
     answer_links_allow: tuple[str, ...] = ()  # origins that an agent's answer may link to
     tool_secrets: dict[str, SecretStr] = Field(default_factory=dict)  # by name of the tool server
@@ -71,6 +86,11 @@ class Settings(BaseSettings):
         return self.database_url.startswith("sqlite")
 
     @property
+    def owner_database_url(self) -> str:
+        """Where migrations run: the same database, by a role that may change its schema."""
+        return self.migration_database_url or self.database_url
+
+    @property
     def model_timeout(self) -> timedelta:
         return timedelta(milliseconds=self.model_timeout_ms)
 
@@ -81,10 +101,10 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> list[str]:
         """Every secret value of this configuration, for the redactor."""
-        values = [self.session_secret, self.model_api_key]
+        values = [self.session_secret, self.model_api_key, self.oidc_client_secret]
         found = [value.get_secret_value() for value in (*values, *self.tool_secrets.values()) if value is not None]
-        password = urlsplit(self.database_url).password
-        return [*found, *([unquote(password)] if password else [])]
+        passwords = [urlsplit(url).password for url in {self.database_url, self.owner_database_url}]
+        return [*found, *(unquote(password) for password in passwords if password)]
 
     @cached_property
     def service(self) -> "ServiceIdentity":
@@ -101,10 +121,45 @@ class Settings(BaseSettings):
         problems = []
         if not self.database_url.startswith(("sqlite:///", "postgresql://")):
             problems.append("DATABASE_URL: must start with sqlite:/// or postgresql://")
+        if not self.owner_database_url.startswith(self.database_url.partition(":")[0]):
+            problems.append("MIGRATION_DATABASE_URL: must be the database of DATABASE_URL, as its owner")
         if self.model_provider not in {"offline", "bedrock"} and self.model_api_key is None:
             problems.append(f"MODEL_API_KEY: needed because MODEL_PROVIDER is {self.model_provider}")
+        problems.extend(self._oidc_gaps())
+        if "*" in self.cors_origins:
+            problems.append("CORS_ORIGINS: name each origin; * would let any page read the API")
+        if any(network.prefixlen == 0 for network in self.trusted_proxies):
+            problems.append("TRUSTED_PROXIES: name your proxies; with /0 every caller could choose its address")
         if self.operations_port and self.operations_port == self.port:
             problems.append("OPERATIONS_PORT: must differ from PORT")
+        return problems
+
+    def _oidc_gaps(self) -> list[str]:
+        api = {
+            "OIDC_ISSUER": self.oidc_issuer,
+            "OIDC_AUDIENCE": self.oidc_audience,
+            "OIDC_JWKS_URL": self.oidc_jwks_url,
+        }
+        console = {
+            "OIDC_CLIENT_ID": self.oidc_client_id,
+            "OIDC_AUTHORIZATION_URL": self.oidc_authorization_url,
+            "OIDC_TOKEN_URL": self.oidc_token_url,
+        }
+        problems = []
+        for group, needed in ((api, any((api | console).values())), (console, any(console.values()))):
+            problems += [
+                f"{name}: needed with the other OIDC settings" for name, v in group.items() if needed and not v
+            ]
+        if self.oidc_client_id and self.oidc_client_id == self.oidc_audience and self.oidc_token_type.upper() == "JWT":
+            problems.append("OIDC_AUDIENCE: must differ from OIDC_CLIENT_ID, or identity tokens pass for access tokens")
+        unsafe = [name for name in self.oidc_algorithms if not re.fullmatch(r"(RS|PS|ES)(256|384|512)|EdDSA", name)]
+        if unsafe or not self.oidc_algorithms:
+            problems.append("OIDC_ALGORITHMS: RS, PS or ES with 256, 384 or 512, or EdDSA")
+        plain = [
+            name for name, url in (api | console).items() if name.endswith("_URL") and url and url[:8] != "https://"
+        ]
+        if self.environment in {"staging", "production"}:
+            problems += [f"{name}: must be an https:// address" for name in plain]
         return problems
 
     def _production_gaps(self) -> list[str]:

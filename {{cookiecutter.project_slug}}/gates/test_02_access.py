@@ -39,14 +39,29 @@ DECLARED = {
     "POST /v1/keys": "keys:write",
     "GET /v1/keys": "keys:write",
     "DELETE /v1/keys/{key_id}": "keys:write",
+    "POST /v1/keys/{key_id}/rotation": "keys:write",
+    "GET /v1/members": "members:read",
+    "POST /v1/members": "members:write",
+    "PATCH /v1/members/{member_id}": "members:write",
+    "GET /v1/tenants": "tenants:read",
+    "POST /v1/tenants": "tenants:write",
     "GET /v1/audit": "audit:read",
     "GET /v1/audit/chain": "audit:read",
     "GET /v1/switches": "switches:read",
     "PUT /v1/switches/{name:path}": "switches:write",
 }
-KNOWN_PUBLIC = {"/livez", "/readyz", "/openapi.json", "/console/sign-in", "/console/style.css", "/console/icon.svg"}
-# What a route that writes to one object takes besides a reason, by the end of its path.
-BODIES = {"decision": {"decision": "approve", "digest": ""}, "resolution": {"outcome": "happened"}}
+KNOWN_PUBLIC = {
+    "/livez", "/readyz", "/openapi.json", "/console/style.css", "/console/icon.svg",
+    "/console/sign-in", "/console/sign-in/provider", "/console/signed-in",
+}  # fmt: skip
+# What a route that writes to one object takes, by the end of its path; others take a reason.
+WHY = {"reason": "not mine to say"}
+BODIES: dict[str, dict[str, Any]] = {
+    "decision": {**WHY, "decision": "approve", "digest": ""},
+    "resolution": {**WHY, "outcome": "happened"},
+    "rotation": {},
+    "{member_id}": {"disabled": True},
+}
 MALFORMED = ["Bearer", "Bearer x", "Basic c3ZjOng=", "Bearer null", "Bearer svc_test_aaaaaaaaaaaa_" + "A" * 43]
 
 
@@ -55,7 +70,7 @@ def _guarded() -> list[Route]:
 
 
 def _ask(target: Target, route: Route, headers: dict[str, str]) -> httpx2.Response:
-    body: dict[str, Any] = {} if route.method == "GET" else {"json": {}}
+    body: dict[str, Any] = {} if route.method == "GET" else {"data": {"x": "y"}} if route.is_console else {"json": {}}
     return target.call(route.method, route.at(), key="", headers=headers, **body)
 
 
@@ -92,19 +107,19 @@ def test_a_credential_that_is_no_longer_one_is_refused(proof: Proof, new_world: 
             proof.same("wrong-secret", status("_".join([*name, wrong])), 401)
         keys = world.service.call(admin, "GET", "/v1/keys").json()["items"]
         [key_id] = [key["id"] for key in keys if key["member_id"] == leaver.member_id]
-        _forged_session(proof, world, key_id)
+        _forged_session(proof, world, leaver.member_id, key_id)
         assert world.service.call(admin, "DELETE", f"/v1/keys/{key_id}").status_code == 204
         proof.same("revoked", status(leaver.key), 401)
         world.clock.advance(timedelta(days=91))
         proof.same("expired", status(member.key), 401)
 
 
-def _forged_session(proof: Proof, world: World, key_id: str) -> None:
+def _forged_session(proof: Proof, world: World, member_id: str, key_id: str) -> None:
     """A console session is worth as much as its signature."""
 
     def opens(secret: str) -> bool:
         value = URLSafeTimedSerializer(secret, salt="console").dumps(
-            {"key": key_id, "csrf": "x" * 32, "started": time.time()}
+            {"member": member_id, "key": key_id, "csrf": "x" * 32, "started": time.time()}
         )
         return world.service.call(None, "GET", "/console", headers={"Cookie": f"{COOKIE}={value}"}).status_code == 200
 
@@ -121,7 +136,13 @@ def _two_tenants(proof: Proof, world: World) -> None:
     question = world.question(mine[1], ran)
     [key, *_] = world.service.call(mine[2], "GET", "/v1/keys").json()["items"]
     [(call,)] = world.sql("SELECT id FROM tool_calls WHERE run_id = ?", ran.id)
-    own = {"run_id": ran.id, "approval_id": question["id"], "key_id": key["id"], "call_id": call}
+    own = {
+        "run_id": ran.id,
+        "approval_id": question["id"],
+        "key_id": key["id"],
+        "call_id": call,
+        "member_id": mine[0].member_id,
+    }
     with proof.positive("the owners see their own"):
         assert world.service.call(mine[0], "GET", f"/v1/runs/{ran.id}").status_code == 200
         assert world.service.pending(mine[1], ran.id) == [question]
@@ -133,7 +154,7 @@ def _two_tenants(proof: Proof, world: World) -> None:
     for route in _guarded():
         if route.is_console:
             continue
-        body = {"reason": "not mine to say", **BODIES.get(route.path.rpartition("/")[2], {})}
+        body = dict(BODIES.get(route.path.rpartition("/")[2], WHY))
         if "digest" in body:
             body["digest"] = question["digest"]
         if route.parameters and route.parameters != ["name"]:
@@ -149,7 +170,7 @@ def _two_tenants(proof: Proof, world: World) -> None:
 
 
 def _like_missing(
-    proof: Proof, world: World, theirs: list[Person], route: Route, own: dict[str, str], body: dict[str, str]
+    proof: Proof, world: World, theirs: list[Person], route: Route, own: dict[str, str], body: dict[str, Any]
 ) -> None:
     """A stranger gets the same answer for the owner's object as for one that nobody has."""
     verb = {"GET": "foreign-read", "DELETE": "foreign-delete"}.get(route.method, "foreign-write")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
@@ -24,13 +25,19 @@ INTERNAL = {
 TABLES = ("runs", "approvals", "tool_calls", "api_keys", "members", "budget_caps", "switches")
 
 
-def _bodies(who: Person, approval: Any, call_id: str, run_id: str) -> dict[tuple[str, str], dict[str, Any]]:
+def _bodies(
+    who: Person, spare: Person, approval: Any, call_id: str, run_id: str
+) -> dict[tuple[str, str], dict[str, Any]]:
     """A good body for every route that takes one. A route without an entry here fails the proof."""
     decision = {"decision": "deny", "digest": approval["digest"], "reason": "a drill"}
     return {
         ("POST", "/v1/runs"): {"feature": "probe", "task": "x", "limits": {"model_calls": 3}},
         ("POST", f"/v1/runs/{run_id}/cancel"): {"reason": "a drill"},
         ("POST", "/v1/keys"): {"member_id": who.member_id},
+        ("POST", f"/v1/keys/{spare.principal.key_id}/rotation"): {"overlap_hours": 1},
+        ("POST", "/v1/members"): {"name": uuid4().hex, "roles": ["probe_reader"]},
+        ("PATCH", f"/v1/members/{spare.member_id}"): {"disabled": False},
+        ("POST", "/v1/tenants"): {"name": uuid4().hex},
         ("PUT", "/v1/budgets"): {"scope": "tenant", "limit_usd": "20"},
         ("PUT", f"/v1/switches/tenant:{who.tenant_id}"): {"state": "off", "reason": "a drill"},
         ("POST", f"/v1/approvals/{approval['id']}/decision"): decision,
@@ -42,12 +49,12 @@ def _bodies(who: Person, approval: Any, call_id: str, run_id: str) -> dict[tuple
 @control("AUT-07", cases=188)
 def test_clients_set_nothing_that_is_not_theirs_and_see_nothing_of_the_inside(proof: Proof, world: World) -> None:
     roles = ["probe_writer"], ["probe_admin"], ["platform_operator"], ["probe_approver"]
-    people = world.people(*roles)
+    *people, spare = world.people(*roles, ["probe_reader"])
     writer, _, _, approver = people
     ran = world.run(writer, calls("probe_write", {"text": "x"}), final(), until=("waiting",))
     approval = world.question(approver, ran)
     [(call_id,)] = world.sql("SELECT id FROM tool_calls WHERE run_id = ?", ran.id)
-    bodies = _bodies(writer, approval, call_id, ran.id)
+    bodies = _bodies(writer, spare, approval, call_id, ran.id)
     with proof.positive("the same bodies without those fields are understood"):
         for (method, path), body in bodies.items():
             answers = {world.service.call(who, method, path, json=body, headers=KEY).status_code for who in people}

@@ -1,8 +1,6 @@
 """Gate 10, cost: are model costs bounded, whatever the model, its provider and a hundred callers at once do?"""
 
-import os
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -178,12 +176,7 @@ def _starts_with(world: World, models: Any, text: str) -> tuple[int, str]:
     good = models.read_text()
     models.write_text(text)
     try:
-        environment = {**os.environ, **world.service.environment, "DATABASE_URL": world.service.database_url}
-        environment |= {"ENVIRONMENT": "test", "PORT": "0", "OPERATIONS_PORT": "0"}
-        done = subprocess.run(
-            [sys.executable, "-m", "gates.rig.serve", "serve"],
-            env=environment, capture_output=True, text=True, timeout=20, check=False,
-        )  # fmt: skip
+        done = world.command("serve", timeout=20)
     except subprocess.TimeoutExpired:
         return 0, "it serves"
     finally:

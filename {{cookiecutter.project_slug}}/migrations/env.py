@@ -9,6 +9,8 @@ from alembic import context
 import app
 from app.db.base import Base, UtcDateTime
 from app.db.engine import sync_engine
+from app.db.tenancy import AllTenants
+from app.db.walls import SETTING
 from app.settings import load_settings
 
 LOCK_TIMEOUT_MS = 5_000  # a migration that waits for a lock blocks everybody behind it
@@ -32,11 +34,12 @@ def _rendered(kind: str, item: object, _context: object) -> str | Literal[False]
 
 def run() -> None:
     _import_models()
-    url = context.config.attributes.get("database_url") or load_settings().database_url
+    url = context.config.attributes.get("database_url") or load_settings().owner_database_url
     engine = sync_engine(url)
     with engine.connect() as connection:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
+            connection.exec_driver_sql(f"SET {SETTING} = '{AllTenants.tenant_id}'")  # a migration may move any row
             connection.commit()
         context.configure(
             connection=connection,

@@ -197,11 +197,11 @@ async def _people(settings: Settings) -> dict[str, str]:
     keys = {}
     async with open_runtime(settings) as runtime:
         tenants = {
-            t: await runtime.directory.create_tenant(t, "demo") for t in dict.fromkeys(t for t, _ in PEOPLE.values())
+            t: await runtime.members.create_tenant(t, "demo") for t in dict.fromkeys(t for t, _ in PEOPLE.values())
         }
         for name, (tenant, roles) in PEOPLE.items():
-            member = await runtime.directory.add_member(tenants[tenant], name, roles, "demo")
-            keys[name] = (await runtime.directory.issue_key(tenants[tenant], member, "demo")).token
+            member = await runtime.members.add(tenants[tenant], name, roles, "demo")
+            keys[name] = (await runtime.keys.issue(tenants[tenant], member, "demo")).token
         empty = tenants["fabrikam"]
         await runtime.ledger.set_cap("tenant", empty, 0, tenant_id=empty, actor="demo")
     return keys

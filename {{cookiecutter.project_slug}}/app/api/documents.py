@@ -4,25 +4,35 @@ Gate: validation.
 """
 
 import base64
-import binascii
 from collections.abc import Sequence
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from app.api.schemas import Strict, visible
+from app.api.schemas import BASE64, NAMING, NO_NUL, Strict, bounded, visible
 from app.content.documents import MOST_BYTES, MOST_CHARACTERS, DocumentRefused, text_of
 from app.errors import RequestInvalid
 
 
 class Document(Strict):
-    name: Annotated[
-        str, BeforeValidator(visible), StringConstraints(strip_whitespace=True, min_length=1, max_length=120)
-    ]
-    text: Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHARACTERS)] | None = None
-    content_base64: Annotated[str, StringConstraints(min_length=1, max_length=MOST_BYTES * 4 // 3 + 4)] | None = Field(
-        None, description="a file instead of text: .pdf, .docx or plain text, told by its bytes"
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [name], "properties": {name: {"type": "string"}, other: {"type": "null"}}}
+                for name, other in (("text", "content_base64"), ("content_base64", "text"))
+            ]
+        }
     )
+    name: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=120, pattern=NAMING),
+        BeforeValidator(visible),
+        bounded(120),
+    ]
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHARACTERS, pattern=NO_NUL)] | None = None
+    content_base64: (
+        Annotated[str, StringConstraints(min_length=1, max_length=MOST_BYTES * 4 // 3 + 4, pattern=BASE64)] | None
+    ) = Field(None, description="a file instead of text: .pdf, .docx or plain text, told by its bytes")
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -43,7 +53,7 @@ async def _read(document: Document, number: int) -> str:
     try:
         raw = base64.b64decode(document.content_base64 or "", validate=True)
         return await text_of(document.name, raw)
-    except binascii.Error:
+    except ValueError:
         reason = "not base64"
     except DocumentRefused as refusal:
         reason = str(refusal)

@@ -105,7 +105,7 @@ class _Reading:
             raise ServiceDraining
         if time.monotonic() - self.asked > ASK_AGAIN_S:
             self.asked = time.monotonic()
-            (await self.runtime.directory.principal_of_key(self.reader.key_id)).require("runs:read")
+            (await self.runtime.directory.again(self.reader)).require("runs:read")
 
 
 @asynccontextmanager

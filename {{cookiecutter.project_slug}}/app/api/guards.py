@@ -1,37 +1,62 @@
 """Who may call what. A route names its permission here or stands in PUBLIC; the tests walk the router.
 
-Denials are audited with their reason and without any part of the credential. Gate: access.
+Denials are audited with their reason and without any part of the credential. Gate: access, security.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
+import structlog
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from app.api.limits import RateLimits, address_of
 from app.api.state import RuntimeDep
 from app.audit import trail
-from app.errors import Forbidden, Unauthenticated
+from app.errors import CredentialExpired, Forbidden, Unauthenticated
 from app.identity.principal import Principal
+from app.telemetry.metrics import AUTH_DENIED, AUTH_REFUSED
 
+log = structlog.get_logger(__name__)
 PUBLIC = frozenset(
-    {"/livez", "/readyz", "/openapi.json", "/console/sign-in", "/console/style.css", "/console/icon.svg"}
-)
+    {
+        "/livez", "/readyz", "/openapi.json", "/console/style.css", "/console/icon.svg",
+        "/console/sign-in", "/console/sign-in/provider", "/console/signed-in",
+    }
+)  # fmt: skip
 
-_bearer = HTTPBearer(auto_error=False, description="An API key: svc_<environment>_<id>_<secret>")
+_bearer = HTTPBearer(auto_error=False, description="An API key, or an access token of the provider")
 
 
 async def caller(
-    runtime: RuntimeDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request, runtime: RuntimeDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
-    """The authenticated caller. Raises Unauthenticated or CredentialExpired."""
+    """The authenticated caller. Raises Unauthenticated, CredentialExpired or RateLimited."""
     if credentials is None:
         raise Unauthenticated
-    return await runtime.directory.authenticate(credentials.credentials)
+    try:
+        principal = await runtime.directory.authenticate(credentials.credentials)
+    except (Unauthenticated, CredentialExpired) as error:
+        await refused(request, error)
+        raise
+    limits: RateLimits = request.app.state.limits
+    await limits.count("member", principal.member_id)
+    return principal
 
 
-def require(permission: str) -> Any:
-    """A dependency that yields the caller when they hold the permission and raises Forbidden otherwise."""
+async def refused(request: Request, error: Unauthenticated | CredentialExpired) -> None:
+    """A credential was refused: put on record why, and after too many of them answer that. Raises RateLimited."""
+    address = address_of(request)
+    AUTH_REFUSED.labels(error.reason).inc()
+    log.warning("auth.refused", reason=error.reason, address=address)
+    limits: RateLimits = request.app.state.limits
+    await limits.count("refused", address)
+
+
+def require(permission: str, *, costly: bool = False) -> Any:
+    """A dependency that yields the caller when they hold the permission and raises Forbidden otherwise.
+
+    `costly` routes count against a limit of their own."""
 
     async def check(
         request: Request, runtime: RuntimeDep, principal: Annotated[Principal, Depends(caller)]
@@ -44,7 +69,12 @@ def require(permission: str) -> Any:
                 await trail.append(
                     session, principal.tenant_id, principal.member_id, "access.denied", subject, needs=permission
                 )
+            AUTH_DENIED.inc()
+            log.warning("auth.denied", needs=permission, member=principal.member_id)
             raise
+        if costly:
+            limits: RateLimits = request.app.state.limits
+            await limits.count("costly", principal.member_id)
         return principal
 
     guard: Callable[..., Awaitable[Principal]] = check

@@ -1,4 +1,4 @@
-"""The Idempotency-Key header (draft-ietf-httpapi-idempotency-key-header)."""
+"""The Idempotency-Key header (draft-ietf-httpapi-idempotency-key-header). Gate: validation."""
 
 import re
 from typing import Annotated
@@ -7,7 +7,7 @@ from fastapi import Depends, Header
 
 from app.errors import IdempotencyKeyMissing
 
-_VISIBLE = re.compile(r"^[\x21-\x7e]{1,255}$")
+VISIBLE = re.compile(r"^[\x21-\x7e]{1,255}$")
 
 
 async def _required(
@@ -15,7 +15,7 @@ async def _required(
         str | None, Header(description="1 to 255 visible ASCII characters; one per intent")
     ] = None,
 ) -> str:
-    if idempotency_key is None or not _VISIBLE.fullmatch(idempotency_key):
+    if idempotency_key is None or not VISIBLE.fullmatch(idempotency_key):
         raise IdempotencyKeyMissing
     return idempotency_key
 

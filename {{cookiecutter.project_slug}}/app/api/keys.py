@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from app.api.guards import require
-from app.api.schemas import Instant, Strict
+from app.api.schemas import Instant, Integral, Strict
 from app.api.state import RuntimeDep
 from app.identity.principal import Principal
 
@@ -18,7 +18,7 @@ Scope = Annotated[str, StringConstraints(pattern=r"^[a-z]+:[a-z]+$", max_length=
 class KeyCreate(Strict):
     member_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")]
     scopes: list[Scope] | None = Field(None, max_length=50, description="left out: all permissions of the member")
-    days: int = Field(90, ge=1, le=365)
+    days: Annotated[int, Field(ge=1, le=365), Integral] = 90
 
 
 class KeyIssued(BaseModel):
@@ -34,6 +34,11 @@ class KeyView(BaseModel):
     scopes: list[str] | None
     expires_at: Instant
     revoked_at: Instant | None
+    last_used_at: Instant | None = Field(description="to a few minutes")
+
+
+class KeyRotation(Strict):
+    overlap_hours: Annotated[int, Field(ge=0, le=168), Integral] = Field(24, description="how long the old key goes on")
 
 
 class Keys(BaseModel):
@@ -44,8 +49,8 @@ class Keys(BaseModel):
 async def issue_key(
     body: KeyCreate, runtime: RuntimeDep, principal: Annotated[Principal, require("keys:write")]
 ) -> KeyIssued:
-    await runtime.directory.require_may_issue(principal, body.member_id, body.scopes)
-    issued = await runtime.directory.issue_key(
+    await runtime.keys.require_may_issue(principal, body.member_id, body.scopes)
+    issued = await runtime.keys.issue(
         principal.tenant_id, body.member_id, principal.member_id, scopes=body.scopes, lifetime=timedelta(days=body.days)
     )
     return KeyIssued(id=issued.id, key=issued.token, expires_at=issued.expires_at)
@@ -53,13 +58,28 @@ async def issue_key(
 
 @router.get("", response_model=Keys)
 async def list_keys(runtime: RuntimeDep, principal: Annotated[Principal, require("keys:write")]) -> Keys:
-    keys = await runtime.directory.keys(principal)
+    keys = await runtime.keys.of_tenant(principal)
     return Keys(items=[KeyView.model_validate(key, from_attributes=True) for key in keys])
+
+
+@router.post("/{key_id}/rotation", status_code=201, response_model=KeyIssued)
+async def rotate_key(
+    key_id: str,
+    runtime: RuntimeDep,
+    principal: Annotated[Principal, require("keys:write")],
+    body: KeyRotation | None = None,
+) -> KeyIssued:
+    """Replace a key by a new one with the same scopes; both are valid for a while."""
+    await runtime.keys.require_may_rotate(principal, key_id)
+    overlap = timedelta(hours=(body or KeyRotation()).overlap_hours)
+    issued = await runtime.keys.rotate(principal, key_id, overlap=overlap)
+    return KeyIssued(id=issued.id, key=issued.token, expires_at=issued.expires_at)
 
 
 @router.delete("/{key_id}", status_code=204)
 async def revoke_key(
     key_id: str, runtime: RuntimeDep, principal: Annotated[Principal, require("keys:write")]
 ) -> Response:
-    await runtime.directory.revoke_key(principal.tenant_id, key_id, principal.member_id)
+    await runtime.keys.require_may_revoke(principal, key_id)
+    await runtime.keys.revoke(principal.tenant_id, key_id, principal.member_id)
     return Response(status_code=204)

@@ -1,38 +1,58 @@
-"""What wraps every request, as plain ASGI: id, size limit, security headers, metrics.
+"""What wraps every request, as plain ASGI: id, rate, readable body, security headers, metrics.
 
-Size is counted as bytes arrive, so a chunked body without Content-Length is limited as well.
-Gate: validation.
+Nothing behind it meets a body that is too large, compressed or ambiguous. Gate: security, validation.
 """
 
 import re
 import time
 
 import structlog
+from secure import (
+    ContentSecurityPolicy,
+    CrossOriginOpenerPolicy,
+    ReferrerPolicy,
+    Secure,
+    StrictTransportSecurity,
+    XContentTypeOptions,
+    XFrameOptions,
+)
+from secure.headers import CacheControl, PermissionsPolicy
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api import body
 from app.api.context import request_id
+from app.api.limits import RateLimits, address_of
 from app.api.problems import problem, unexpected
 from app.db.base import new_id
-from app.errors import AppError, RequestMalformed, RequestTooLarge
+from app.errors import AppError, RequestMalformed
 from app.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,64}$")
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-}
+
+
+def security_headers(*, https: bool) -> dict[str, str]:
+    """Headers of every answer (OWASP ASVS 5.0, 3.4): nothing is framed, cached, sniffed or loaded from elsewhere."""
+    policy = ContentSecurityPolicy().default_src("'none'").base_uri("'none'").frame_ancestors("'none'")
+    policy = policy.style_src("'self'").script_src("'self'").img_src("'self'").form_action("'self'")
+    headers = Secure(
+        csp=policy,
+        cache=CacheControl().no_store(),
+        coop=CrossOriginOpenerPolicy().same_origin(),
+        hsts=StrictTransportSecurity().max_age(63_072_000).include_subdomains() if https else None,
+        permissions=PermissionsPolicy().geolocation().camera().microphone(),
+        referrer=ReferrerPolicy().no_referrer(),
+        xcto=XContentTypeOptions().nosniff(),
+        xfo=XFrameOptions().deny(),
+    ).headers
+    return dict(headers)
 
 
 class RequestEnvelope:
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self.app, self.max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp, max_bytes: int, limits: RateLimits, headers: dict[str, str]) -> None:
+        self.app, self.max_bytes, self.limits, self.headers = app, max_bytes, limits, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,7 +61,7 @@ class RequestEnvelope:
         given = Headers(scope=scope).get("x-request-id", "")
         current = given if _REQUEST_ID.fullmatch(given) else new_id()
         token = request_id.set(current)
-        started, status = time.perf_counter(), 500
+        started, status = time.perf_counter(), 0
         structlog.contextvars.bind_contextvars(request_id=current)
 
         async def send_marked(message: Message) -> None:
@@ -50,68 +70,48 @@ class RequestEnvelope:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = current
-                for name, value in SECURITY_HEADERS.items():
+                for name, value in self.headers.items():
                     headers.setdefault(name, value)
             await send(message)
 
         try:
-            await self._limited(scope, receive, send_marked)
+            await self._received(scope, receive, send_marked)
+        except ClientDisconnect:
+            log.info("request.abandoned")
+        except Exception as error:
+            if status:  # the answer has begun: only an end can tell that it is broken
+                raise
+            await unexpected(error)(scope, receive, send_marked)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             seconds = time.perf_counter() - started
-            HTTP_REQUESTS.labels(scope["method"], route, str(status)).inc()
+            HTTP_REQUESTS.labels(scope["method"], route, str(status or 499)).inc()
             HTTP_SECONDS.labels(route).observe(seconds)
             log.info("request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 1))
             structlog.contextvars.clear_contextvars()
             request_id.reset(token)
 
-    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
-            await self._answer(RequestMalformed("The address may not contain the character NUL."), scope, receive, send)
-            return
-        declared = Headers(scope=scope).get("content-length", "0")
-        if declared.isdigit() and int(declared) > self.max_bytes:
-            await self._answer(self._too_large(), scope, receive, send)
-            return
-        body = _CountedBody(receive, send, self.max_bytes)
+    async def _received(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self.app(scope, body.receive, body.send)
-        except Exception as error:
-            if body.answered:
-                raise
-            if not body.too_large:
-                await unexpected(error)(scope, receive, send)
-        if body.too_large and not body.answered:
-            await self._answer(self._too_large(), scope, receive, send)
-
-    @staticmethod
-    async def _answer(error: AppError, scope: Scope, receive: Receive, send: Send) -> None:
-        await problem(error, {"Connection": "close"})(scope, receive, send)
-
-    def _too_large(self) -> RequestTooLarge:
-        return RequestTooLarge(f"A request may have at most {self.max_bytes} bytes.")
+            await self.limits.count("address", address_of(HTTPConnection(scope)))
+            if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+                raise RequestMalformed("The address may not contain the character NUL.")
+            raw = await body.read(scope, receive, self.max_bytes)
+        except AppError as error:
+            await problem(error, {"Connection": "close"})(scope, receive, send)
+            return
+        await self.app(scope, _replayed(raw, receive), send)
 
 
-class _CountedBody:
-    """Counts a request's bytes as they arrive, and holds back what the app says about one it could not finish."""
+def _replayed(raw: bytes, receive: Receive) -> Receive:
+    """What was read, once more as one message; after it, what the connection says."""
+    first = True
 
-    def __init__(self, receive: Receive, send: Send, max_bytes: int) -> None:
-        self._receive, self._send, self._left = receive, send, max_bytes
-        self.answered = False
+    async def again() -> Message:
+        nonlocal first
+        if first:
+            first = False
+            return {"type": "http.request", "body": raw, "more_body": False}
+        return await receive()
 
-    @property
-    def too_large(self) -> bool:
-        return self._left < 0
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        if self.too_large:
-            raise RequestTooLarge
-        return message
-
-    async def send(self, message: Message) -> None:
-        if self.too_large:
-            return  # the framework reports the interrupted body as malformed; the answer is ours
-        self.answered = True
-        await self._send(message)
+    return again

@@ -20,6 +20,7 @@ from app.errors import (
     AppError,
     MethodNotAllowed,
     NotFound,
+    RateLimited,
     RequestInvalid,
     RequestMalformed,
     RequestTooLarge,
@@ -31,7 +32,6 @@ from app.telemetry.metrics import ERRORS
 log = structlog.get_logger(__name__)
 MOST_POINTERS = 20  # an answer must not grow with what was sent
 MEDIA_TYPE = "application/problem+json"
-READ = {"application/json", "application/x-www-form-urlencoded"}  # the content types bodies are read in
 _FRAMEWORK: dict[int, type[AppError]] = {
     400: RequestMalformed,
     404: NotFound,
@@ -63,6 +63,11 @@ def problem(error: AppError, headers: dict[str, str] | None = None) -> Response:
         seconds = math.ceil(error.retry_after.total_seconds()) if error.retry_after else 30
         body["retry_after_s"] = seconds
         extra["Retry-After"] = str(seconds)
+    if isinstance(error, RateLimited):
+        # draft-ietf-httpapi-ratelimit-headers-10: structured fields, the policy by its name.
+        name, quota, window = error.policy
+        extra["RateLimit-Policy"] = f'"{name}";q={quota};w={window}'
+        extra["RateLimit"] = f'"{name}";r=0;t={extra["Retry-After"]}'
     return JSONResponse(body, row.status, extra, MEDIA_TYPE)
 
 
@@ -81,14 +86,12 @@ async def _on_app_error(_request: Request, error: Exception) -> Response:
     return problem(error)
 
 
-async def _on_invalid(request: Request, error: Exception) -> Response:
+async def _on_invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    at_body = any(issue["loc"] == ("body",) for issue in error.errors())
-    if at_body and request.headers.get("content-type", "").partition(";")[0].strip() not in READ:
-        return problem(UnsupportedMedia())
     if any(issue["type"] == "json_invalid" for issue in error.errors()):
         return problem(RequestMalformed("The body is not valid JSON."))
-    pointers = [(_pointer(issue["loc"]), str(issue["msg"])) for issue in error.errors()[:MOST_POINTERS]]
+    issues = error.errors()[:MOST_POINTERS]
+    pointers = [(_pointer(issue["loc"]), str(issue["msg"]).removeprefix("Value error, ")) for issue in issues]
     return problem(RequestInvalid(pointers=pointers))
 
 

@@ -12,7 +12,7 @@ from app.api.documents import Document, texts
 from app.api.guards import require
 from app.api.idempotency import IdempotencyKey
 from app.api.pagination import PAGE_SIZE, Cursor, Limit, Page
-from app.api.schemas import Instant, Reason, Strict, Usd
+from app.api.schemas import NOT_BLANK, Instant, Integral, Reason, Strict, Usd, bounded
 from app.api.state import RuntimeDep
 from app.budgets.money import to_micro, usd
 from app.budgets.spend import RunCost
@@ -31,9 +31,11 @@ _WAIT = re.compile(r"\bwait=(\d{1,4})\b", re.ASCII)  # RFC 7240; other preferenc
 class Limits(Strict):
     """Limits of this run alone; each may only be lower than the service's own."""
 
-    model_calls: int | None = Field(None, ge=1, le=1_000)
-    tool_calls: int | None = Field(None, ge=1, le=1_000)
-    duration_s: int | None = Field(None, ge=1, le=86_400, description="at work; waiting for a person does not count")
+    model_calls: Annotated[int, Field(ge=1, le=1_000), Integral] | None = None
+    tool_calls: Annotated[int, Field(ge=1, le=1_000), Integral] | None = None
+    duration_s: Annotated[int, Field(ge=1, le=86_400), Integral] | None = Field(
+        None, description="at work; waiting for a person does not count"
+    )
     cost_usd: Usd | None = None
 
     def plain(self) -> dict[str, int] | None:
@@ -45,7 +47,11 @@ class Limits(Strict):
 
 class RunCreate(Strict):
     feature: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
-    task: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8_000)]
+    task: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=8_000, pattern=NOT_BLANK),
+        bounded(8_000),
+    ]
     documents: list[Document] = Field(default_factory=list, max_length=5)
     limits: Limits | None = None
 
@@ -86,9 +92,10 @@ class RunView(BaseModel):
         )  # fmt: skip
 
 
-@router.post("", status_code=202, response_model=RunView)
+@router.post("", status_code=202, response_model=RunView, responses={200: {"model": RunView}})
 async def start_run(
-    principal: Annotated[Principal, require("runs:write")],  # first: who may not start runs learns nothing more
+    # First: who may not start runs learns nothing more.
+    principal: Annotated[Principal, require("runs:write", costly=True)],
     body: RunCreate,
     key: IdempotencyKey,
     runtime: RuntimeDep,

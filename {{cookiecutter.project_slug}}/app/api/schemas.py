@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, StringConstraints, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, StringConstraints, field_validator
 
 from app.content.invisible import cleaned
 
@@ -26,7 +26,40 @@ def visible(value: Any) -> Any:
     return cleaned(value) if isinstance(value, str) and "\0" not in value else value
 
 
+def bounded(most: int) -> BeforeValidator:
+    """So many characters as they were sent, before anything is stripped or dropped: what the contract says."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and len(value) > most:
+            raise ValueError(f"at most {most} characters")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _integral(value: Any) -> Any:
+    """JSON has one kind of number: 5.0 is the integer 5 (JSON Schema 2020-12, 4.2.3)."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Integral = BeforeValidator(_integral)  # for a whole number in a body: Annotated[int, Field(ge=…, le=…), Integral]
+# The contract says by these patterns what else would be refused by words alone.
+BASE64 = r"^[A-Za-z0-9+/]*={0,2}$"
+NO_NUL = r"^[^\x00]*$"
+NOT_BLANK = r"^[^\x00]*\S[^\x00]*$"
+NAMING = r"^[^\x00]*\w[^\x00]*$"  # something that can be seen
+THREE_CHARACTERS = r"^[^\x00]*\S[^\x00]+\S[^\x00]*$"
 Instant = Annotated[datetime, PlainSerializer(lambda t: t.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), return_type=str)]
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Usd = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}(\.[0-9]{1,6})?$")]
-Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=300)]
+Reason = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=3, max_length=300, pattern=THREE_CHARACTERS),
+    bounded(300),
+]
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=80, pattern=NAMING),
+    BeforeValidator(visible),
+    bounded(80),
+]

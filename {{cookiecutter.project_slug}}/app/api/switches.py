@@ -2,13 +2,14 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
 from app.api.guards import require
 from app.api.schemas import Instant, Reason, Strict
 from app.api.state import RuntimeDep
 from app.identity.principal import Principal
+from app.switches.board import NAME
 
 router = APIRouter(prefix="/v1/switches", tags=["switches"])
 
@@ -38,7 +39,10 @@ async def list_switches(runtime: RuntimeDep, _: Annotated[Principal, require("sw
 
 @router.put("/{name:path}", response_model=Switches)
 async def set_switch(
-    name: str, body: SwitchUpdate, runtime: RuntimeDep, principal: Annotated[Principal, require("switches:write")]
+    name: Annotated[str, Path(pattern=f"^({NAME.pattern})$")],
+    body: SwitchUpdate,
+    runtime: RuntimeDep,
+    principal: Annotated[Principal, require("switches:write")],
 ) -> Switches:
     """Throw or release a switch; every process obeys before its next model or tool call."""
     act = runtime.board.throw if body.state == "on" else runtime.board.release

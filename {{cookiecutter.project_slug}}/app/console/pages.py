@@ -1,19 +1,24 @@
-"""Operator pages: what waits for a decision, what ran, what it cost, what nobody knows."""
+"""Operator pages: what waits for a decision, what ran, what it cost, what nobody knows. Gate: validation."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, FastAPI, Form, Request, Response
+from fastapi import APIRouter, FastAPI, Form, Query, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.templating import Jinja2Templates
 
+from app.api.guards import refused
+from app.api.limits import RateLimits, address_of
+from app.api.problems import problem
 from app.api.state import RuntimeDep
 from app.budgets.caps import Payer
 from app.budgets.money import shown
 from app.console import session
 from app.console.session import SessionDep, SignedOut
-from app.errors import AppError
+from app.errors import AppError, AuthUnavailable, CredentialExpired, NotFound, RateLimited, Unauthenticated
+from app.identity import tokens
 from app.identity.principal import Principal
+from app.identity.sign_in import Attempt
 from app.runtime import Runtime
 
 HERE = Path(__file__).parent
@@ -21,6 +26,7 @@ SHOWN = ("approvals:read", "approvals:decide", "runs:read", "usage:read")
 router = APIRouter(prefix="/console", include_in_schema=False)
 templates = Jinja2Templates(HERE / "templates")
 templates.env.filters["money"] = shown
+Answer = Annotated[str, Query(max_length=2_000)]
 Field = Annotated[str, Form(max_length=300, pattern=r"^[^\x00]*$")]
 
 
@@ -36,19 +42,71 @@ async def icon() -> FileResponse:
 
 @router.get("/sign-in")
 async def sign_in_page(request: Request, runtime: RuntimeDep) -> Response:
-    return _sign_in_form(request, runtime, "")
+    return _sign_in_form(request, runtime)
 
 
 @router.post("/sign-in")
 async def sign_in(request: Request, runtime: RuntimeDep, key: Field = "") -> Response:
     session.require_same_site(request)
     try:
+        if tokens.parse(key.strip()) is None:  # a program's access token is no way to sign a person in
+            raise Unauthenticated("malformed")  # noqa: TRY301 - answered like any other key
         principal = await runtime.directory.authenticate(key.strip())
-    except AppError:
-        return _sign_in_form(request, runtime, "That key is not valid.")
+    except (Unauthenticated, CredentialExpired) as error:
+        return await _not_signed_in(request, runtime, error, "That key is not valid.")
+    await runtime.directory.began_session(principal, "key")
     response = RedirectResponse("/console", 303)
     session.start(response, runtime.settings, principal)
     return response
+
+
+@router.get("/sign-in/provider")
+async def sign_in_at_provider(runtime: RuntimeDep) -> Response:
+    """Send the browser to the identity provider, to come back to the page below."""
+    if runtime.sign_in is None:
+        raise NotFound
+    attempt = Attempt.new()
+    response = RedirectResponse(runtime.sign_in.address(attempt), 303)
+    session.remember(response, runtime.settings, attempt)
+    return response
+
+
+@router.get("/signed-in")
+async def signed_in(
+    request: Request,
+    runtime: RuntimeDep,
+    state: Answer = "",
+    code: Answer = "",
+    iss: Annotated[str | None, Query(max_length=300)] = None,
+) -> Response:
+    """Back from the provider. A page and no redirect: the cookie set here is not sent along one from another site."""
+    if runtime.sign_in is None:
+        raise NotFound
+    limits: RateLimits = request.app.state.limits
+    try:
+        await limits.count("sign_in", address_of(request))  # before the provider is asked about it
+        attempt = session.remembered(request, runtime.settings)
+        subject = await runtime.sign_in.finish(attempt, state=state, code=code, issuer=iss)
+        principal = await runtime.directory.principal_of_subject(subject.issuer, subject.subject, subject.expires_at)
+    except (Unauthenticated, CredentialExpired) as error:
+        return await _not_signed_in(request, runtime, error, "You could not be signed in.")
+    except (AuthUnavailable, RateLimited) as error:
+        return _sign_in_form(request, runtime, error.detail, problem(error))
+    await runtime.directory.began_session(principal, "provider")
+    response = templates.TemplateResponse(request, "signed_in.html", {"service": runtime.settings.service})
+    session.start(response, runtime.settings, principal)
+    session.forget_attempt(response)
+    return response
+
+
+async def _not_signed_in(
+    request: Request, runtime: Runtime, error: Unauthenticated | CredentialExpired, told: str
+) -> Response:
+    try:
+        await refused(request, error)
+    except RateLimited as limited:
+        return _sign_in_form(request, runtime, limited.detail, problem(limited))
+    return _sign_in_form(request, runtime, told, problem(error))
 
 
 @router.post("/sign-out")
@@ -155,9 +213,12 @@ def _fields(change: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _sign_in_form(request: Request, runtime: Runtime, error: str) -> Response:
-    page = {"service": runtime.settings.service, "error": error}
-    return templates.TemplateResponse(request, "sign_in.html", page, status_code=401 if error else 200)
+def _sign_in_form(request: Request, runtime: Runtime, error: str = "", answer: Response | None = None) -> Response:
+    page = {"service": runtime.settings.service, "error": error, "provider": runtime.sign_in is not None}
+    if answer is None:
+        return templates.TemplateResponse(request, "sign_in.html", page)
+    headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+    return templates.TemplateResponse(request, "sign_in.html", page, answer.status_code, headers)
 
 
 async def _tasks(runtime: Runtime, who: Principal, run_ids: set[str]) -> dict[str, str]:

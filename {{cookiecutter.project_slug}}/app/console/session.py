@@ -1,4 +1,4 @@
-"""The console's session: a signed, short-lived cookie that names a key, checked on every request.
+"""The console's session: a signed, short-lived cookie that names a member and their key, checked on every request.
 
 HttpOnly and SameSite=Strict keep it from scripts and other sites; every form also carries a token
 bound to the session (OWASP CSRF). Revoking the key ends the session at once. Gate: access.
@@ -7,7 +7,7 @@ bound to the session (OWASP CSRF). Revoking the key ends the session at once. Ga
 import hmac
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -15,13 +15,16 @@ from fastapi import Depends, Request, Response
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from app.api.state import RuntimeDep
-from app.errors import AppError, Forbidden
+from app.errors import AppError, Forbidden, Unauthenticated
 from app.identity.principal import Principal
+from app.identity.sign_in import Attempt
 from app.settings import Settings
 
 COOKIE = "console_session"
 NOTICE = "console_notice"
+ATTEMPT = "console_sign_in"
 LIFETIME_S = 8 * 3600
+ATTEMPT_S = 600
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,42 @@ def require_same_site(request: Request) -> None:
 
 def start(response: Response, settings: Settings, principal: Principal) -> None:
     value = _signer(settings).dumps(
-        {"key": principal.key_id, "csrf": secrets.token_urlsafe(24), "started": time.time()}
+        {
+            "member": principal.member_id,
+            "key": principal.key_id,
+            "csrf": secrets.token_urlsafe(24),
+            "started": time.time(),
+        }
     )
     secure = settings.public_url.startswith("https://")
     response.set_cookie(
         COOKIE, value, max_age=LIFETIME_S, path="/console", httponly=True, samesite="strict", secure=secure
     )
+
+
+def remember(response: Response, settings: Settings, attempt: Attempt) -> None:
+    """Keep what a sign-in at the provider must come back with. Lax: the provider sends the browser back."""
+    value = _attempts(settings).dumps(asdict(attempt))
+    secure = settings.public_url.startswith("https://")
+    response.set_cookie(
+        ATTEMPT, value, max_age=ATTEMPT_S, path="/console", httponly=True, samesite="lax", secure=secure
+    )
+
+
+def remembered(request: Request, settings: Settings) -> Attempt:
+    """Raises Unauthenticated where this browser has begun no sign-in lately."""
+    try:
+        return Attempt(**_attempts(settings).loads(request.cookies.get(ATTEMPT, ""), max_age=ATTEMPT_S))
+    except (BadSignature, TypeError):
+        raise Unauthenticated("sign-in: not begun here") from None
+
+
+def forget_attempt(response: Response) -> None:
+    response.delete_cookie(ATTEMPT, path="/console")
+
+
+def _attempts(settings: Settings) -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(settings.session_secret.get_secret_value(), salt="sign-in")
 
 
 def end(response: Response) -> None:
@@ -88,15 +121,12 @@ def forget_notice(response: Response) -> None:
 
 
 async def current(request: Request, runtime: RuntimeDep) -> Session:
-    """Raises SignedOut when the cookie is missing, forged, too old or names a key that is no longer valid."""
+    """Raises SignedOut when the cookie is missing, forged, too old or names whose access has ended."""
     try:
         data: dict[str, Any] = _signer(runtime.settings).loads(request.cookies.get(COOKIE, ""), max_age=LIFETIME_S)
-        principal = await runtime.directory.principal_of_key(data["key"])
+        principal = await runtime.directory.resume_session(data["member"], data["key"], data["started"])
     except (BadSignature, AppError, KeyError):
         raise SignedOut from None
-    ended = await runtime.directory.signed_out_at(data["key"])
-    if ended is not None and data["started"] <= ended.timestamp():
-        raise SignedOut
     return Session(principal, data["csrf"])
 
 

@@ -12,9 +12,12 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from app.db.tenancy import TenantScope, bind
+from app.db.walls import SETTING
 
 _open_transactions: ContextVar[int] = ContextVar("open_transactions", default=0)
 BUSY_TIMEOUT_MS = 30_000
+# For this transaction alone: a pooled connection must not carry a tenant over. See `walls`.
+_SEE_ONLY = sa.text(f"SELECT set_config('{SETTING}', :tenant, true)")
 
 
 class TransactionOpen(RuntimeError):
@@ -56,6 +59,8 @@ class Database:
         try:
             async with self._sessions() as session, session.begin():
                 bind(session.sync_session, scope)
+                if not self.is_sqlite:
+                    await (await session.connection()).execute(_SEE_ONLY, {"tenant": scope.tenant_id})
                 yield session
         finally:
             _open_transactions.reset(token)

@@ -7,11 +7,12 @@ import typer
 from sqlalchemy.exc import OperationalError
 
 from app.db.engine import StorageUnavailable
+from app.db.walls import RoleNotMade, RoleTooStrong
 from app.entrypoints import commands_evals, commands_identity, commands_operations, commands_tools, schema, serving
 from app.entrypoints.terminal import err, out
 from app.errors import AppError
 from app.gateway.providers import ProviderNotInstalled
-from app.settings import SettingsInvalid, load_settings
+from app.settings import Settings, SettingsInvalid, load_settings
 from app.telemetry.logs import configure_logs
 from app.telemetry.setup import configure_telemetry
 from app.tools.pinned import ToolServersInvalid
@@ -31,6 +32,8 @@ app.add_typer(commands_evals.evals, name="evals")
 EXPECTED = (
     SettingsInvalid,
     StorageUnavailable,
+    RoleNotMade,
+    RoleTooStrong,
     ProviderNotInstalled,
     schema.SchemaBehind,
     schema.MigrationFailed,
@@ -49,7 +52,7 @@ def _quiet_logs() -> None:
 def serve() -> None:
     """Serve the API, the console and the operations port; with EMBEDDED_WORKER also work on runs."""
     settings = load_settings()
-    schema.require_current(settings)
+    _require_ready(settings)
     configure_telemetry(settings)
     serving.serve(settings)
 
@@ -58,9 +61,17 @@ def serve() -> None:
 def worker() -> None:
     """Work on queued runs, without HTTP. Start as many as you like."""
     settings = load_settings()
-    schema.require_current(settings)
+    _require_ready(settings)
     configure_telemetry(settings)
     serving.work(settings)
+
+
+def _require_ready(settings: Settings) -> list[str]:
+    """Whether this process can do its work, before it says that it does; returns what no role grants."""
+    schema.require_current(settings)
+    if settings.environment in {"staging", "production"}:
+        schema.require_no_powers(settings)
+    return commands_operations.check_parts()
 
 
 @app.command()
@@ -75,8 +86,7 @@ def migrate() -> None:
 def doctor() -> None:
     """Check settings, database, schema and model prices without serving."""
     settings = load_settings()
-    schema.require_current(settings)
-    for permission in commands_operations.check_parts():
+    for permission in _require_ready(settings):
         err.print(f"No role grants {permission}: its tools are offered to nobody (config/roles.toml).", style="yellow")
     out.print(f"Ready: {settings.environment}, {settings.model_provider} model, schema current.", style="green")
 

@@ -26,7 +26,7 @@ def add_tenant(name: str, dry_run: DryRun = False) -> None:
     if dry_run:
         out.print(f"Would create the tenant {name}.")
         return
-    tenant_id = with_runtime(lambda runtime: runtime.directory.create_tenant(name, operator()))
+    tenant_id = with_runtime(lambda runtime: runtime.members.create_tenant(name, operator()))
     out.print(f"Created the tenant {name} ({tenant_id}).", highlight=False)
 
 
@@ -35,8 +35,7 @@ def list_tenants(as_json: Json = False) -> None:
     """All tenants."""
 
     async def work(runtime: Runtime) -> list[Tenant]:
-        async with runtime.db.transaction(ALL_TENANTS) as session:
-            return list(await session.scalars(select(Tenant).order_by(Tenant.name)))
+        return await runtime.members.tenants()
 
     rows = [{"name": t.name, "id": t.id, "created": t.created_at} for t in with_runtime(work)]
     show(rows, as_json=as_json, empty="No tenants yet. Add one: app tenants add NAME")
@@ -47,6 +46,7 @@ def add_member(
     name: str,
     tenant: TenantName,
     role: Annotated[list[str], typer.Option("--role", help="A role from config/roles.toml; repeat for more.")],
+    subject: Annotated[str | None, typer.Option(help="Who they are at the OpenID Connect provider.")] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Add a member. Undo by revoking their keys: app keys revoke PREFIX."""
@@ -56,7 +56,7 @@ def add_member(
 
     async def work(runtime: Runtime) -> str:
         tenant_id = await runtime.directory.tenant_id(tenant)
-        return await runtime.directory.add_member(tenant_id, name, role, operator())
+        return await runtime.members.add(tenant_id, name, role, operator(), subject=subject)
 
     out.print(f"Added {name} to {tenant} ({with_runtime(work)}).", highlight=False)
 
@@ -73,6 +73,29 @@ def list_members(tenant: TenantName, as_json: Json = False) -> None:
 
     rows = [{"name": m.name, "roles": ", ".join(m.roles), "id": m.id} for m in with_runtime(work)]
     show(rows, as_json=as_json, empty="No members yet. Add one: app members add NAME --tenant TENANT --role ROLE")
+
+
+@members.command("disable")
+def disable_member(name: str, tenant: TenantName, dry_run: DryRun = False) -> None:
+    """Shut a member out, at once: keys, sessions, tokens of the provider. Undo: app members enable NAME."""
+    _shut(name, tenant, disabled=True, dry_run=dry_run)
+
+
+@members.command("enable")
+def enable_member(name: str, tenant: TenantName, dry_run: DryRun = False) -> None:
+    """Let a member in again. Undo: app members disable NAME."""
+    _shut(name, tenant, disabled=False, dry_run=dry_run)
+
+
+def _shut(name: str, tenant: str, *, disabled: bool, dry_run: bool) -> None:
+    async def work(runtime: Runtime) -> None:
+        tenant_id = await runtime.directory.tenant_id(tenant)
+        await runtime.members.shut(tenant_id, name, disabled=disabled, actor=operator())
+
+    if not dry_run:
+        with_runtime(work)
+    done = "shut out" if disabled else "let in"
+    out.print(f"{'Would have' if dry_run else 'Has'} {done} {name} of {tenant}.", highlight=False)
 
 
 @keys.command("list")
@@ -112,7 +135,7 @@ def issue_key(
             member_id = await session.scalar(query)
         if member_id is None:
             raise NotFound(f"{tenant} has no member named {member}.")
-        issued = await runtime.directory.issue_key(tenant_id, member_id, operator(), lifetime=timedelta(days=days))
+        issued = await runtime.keys.issue(tenant_id, member_id, operator(), lifetime=timedelta(days=days))
         return issued.token
 
     print(with_runtime(work))
@@ -128,7 +151,7 @@ def revoke_key(prefix: str, dry_run: DryRun = False) -> None:
         if key is None:
             raise NotFound(f"No key has the prefix {prefix}.")
         if not dry_run:
-            await runtime.directory.revoke_key(key.tenant_id, key.id, operator())
+            await runtime.keys.revoke(key.tenant_id, key.id, operator())
 
     with_runtime(work)
     out.print(f"{'Would revoke' if dry_run else 'Revoked'} the key {prefix}.")

@@ -1,11 +1,17 @@
 """The database schema: bring it to the newest, or say that it is not."""
 
+from collections.abc import Callable
+
+import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy.engine import URL, make_url
 
+from app.db import walls
+from app.db.base import Base
 from app.db.engine import sync_engine
 from app.runs.engine import migrate_engine
 from app.settings import ROOT, Settings
@@ -21,7 +27,7 @@ class MigrationFailed(Exception):
 
 def alembic_config(settings: Settings) -> Config:
     config = Config(str(ROOT / "alembic.ini"))
-    config.attributes["database_url"] = settings.database_url
+    config.attributes["database_url"] = settings.owner_database_url
     return config
 
 
@@ -31,7 +37,42 @@ def migrate(settings: Settings) -> None:
         command.upgrade(alembic_config(settings), "heads")
     except CommandError as error:
         raise MigrationFailed(_explained(error)) from None
-    migrate_engine(settings)
+    role = _service_role(settings)
+    if role is not None:
+        _as_owner(settings, walls.make_role)
+    migrate_engine(settings, role)
+    if not settings.is_sqlite:
+        _as_owner(settings, _put_up_walls)
+
+
+def _service_role(settings: Settings) -> str | None:
+    own = make_url(settings.database_url).username
+    return own if own != make_url(settings.owner_database_url).username else None
+
+
+def _as_owner(settings: Settings, work: Callable[[sa.Connection, URL], None]) -> None:
+    engine = sync_engine(settings.owner_database_url)
+    try:
+        with engine.begin() as connection:
+            work(connection, make_url(settings.database_url))
+    finally:
+        engine.dispose()
+
+
+def _put_up_walls(connection: sa.Connection, service: URL) -> None:
+    walls.put_up(connection, Base.metadata)
+    if service.username != connection.engine.url.username:
+        walls.grant(connection, service)
+
+
+def require_no_powers(settings: Settings) -> None:
+    """Raise RoleTooStrong where the service's database role could change the schema or see every tenant's rows."""
+    engine = sync_engine(settings.database_url)
+    try:
+        with engine.connect() as connection:
+            walls.require_no_powers(connection)
+    finally:
+        engine.dispose()
 
 
 def require_current(settings: Settings) -> None:

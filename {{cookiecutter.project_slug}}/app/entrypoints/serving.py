@@ -1,4 +1,4 @@
-"""Running processes: the web server, the operations port, the worker."""
+"""Running processes: the web server, the operations port, the worker. Gate: security."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,7 @@ import anyio
 import uvicorn
 
 from app.bootstrap import open_runtime
+from app.entrypoints.connection import bounded
 from app.entrypoints.web import create_app, create_operations_app
 from app.features import FEATURES
 from app.runs.engine import running_worker
@@ -40,8 +41,8 @@ async def _serve(settings: Settings) -> None:
     operations_socket = _listen("127.0.0.1", settings.operations_port, "OPERATIONS_PORT")
     prompts = {feature.name: feature.agent.prompt_version for feature in FEATURES}
     app = create_app(settings)
-    main = _Server(_config(app))
-    operations = _Server(_config(create_operations_app(settings, prompts)))
+    main = _Server(_config(app, settings))
+    operations = _Server(_config(create_operations_app(settings, prompts), settings))
     host, port = main_socket.getsockname()[:2]
     name, inside = settings.service.name, operations_socket.getsockname()[1]
     print(
@@ -64,12 +65,16 @@ async def _serve(settings: Settings) -> None:
         raise SystemExit(3)
 
 
-def _config(app: object) -> uvicorn.Config:
+def _config(app: object, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
+        http=bounded(settings.request_max_bytes),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
         timeout_graceful_shutdown=15,
     )
 

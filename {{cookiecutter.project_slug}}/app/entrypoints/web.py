@@ -1,4 +1,4 @@
-"""The web process: the API, the console, and on its own port what only operators may read."""
+"""The web process: the API, the console, and on its own port what only operators may read. Gate: security."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -7,18 +7,21 @@ import anyio
 from fastapi import FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
-from app.api import approvals, audit, calls, events, health, keys, problems, runs, switches, usage
-from app.api.middleware import RequestEnvelope
+from app.api import approvals, audit, calls, contract, events, health, keys, members, problems, runs, switches, usage
+from app.api.limits import RateLimits
+from app.api.middleware import RequestEnvelope, security_headers
 from app.bootstrap import open_runtime
 from app.console import pages
 from app.features import FEATURES
+from app.identity.roles import Roles
 from app.runs.engine import running_worker
 from app.settings import Settings
 from app.telemetry.metrics import REGISTRY
 
-ROUTERS = (health, runs, events, calls, approvals, usage, keys, audit, switches)
+ROUTERS = (health, runs, events, calls, approvals, usage, keys, members, audit, switches)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -45,7 +48,10 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,  # what a generated client calls it
     )
+    limits = RateLimits.load(settings.config_dir / "limits.toml")
+    app.state.limits = limits
     app.state.draining = anyio.Event()  # set when the process is asked to end: streams say so and close
     problems.install(app)
     for module in ROUTERS:
@@ -54,7 +60,23 @@ def create_app(settings: Settings) -> FastAPI:
         if feature.router is not None:
             app.include_router(feature.router)
     pages.install(app)
-    app.add_middleware(RequestEnvelope, max_bytes=settings.request_max_bytes)
+    roles = Roles.load(settings.config_dir / "roles.toml")
+    features = [feature.name for feature in FEATURES]
+    contract.install(app, {"features": features, "roles": roles.names, "permissions": sorted(roles.all_permissions)})
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer"],
+            expose_headers=["Location", "RateLimit", "Retry-After", "X-Request-ID"],
+        )
+    app.add_middleware(
+        RequestEnvelope,
+        max_bytes=settings.request_max_bytes,
+        limits=limits,
+        headers=security_headers(https=settings.public_url.startswith("https://")),
+    )
     if settings.otel_exporter_otlp_endpoint:
         FastAPIInstrumentor.instrument_app(app, exclude_spans=["receive", "send"])
     return app

@@ -99,8 +99,8 @@ async def _attempt(runtime: Runtime, feature: str, task: EvalTask) -> EvalResult
 
 async def _fresh_caller(runtime: Runtime, roles: list[str]) -> Principal:
     """A tenant of its own for each case, so that cases cannot see each other."""
-    tenant_id = await runtime.directory.create_tenant(f"eval-{new_id()}", "evals")
-    member_id = await runtime.directory.add_member(tenant_id, "evaluator", roles, "evals")
+    tenant_id = await runtime.members.create_tenant(f"eval-{new_id()}", "evals")
+    member_id = await runtime.members.add(tenant_id, "evaluator", roles, "evals")
     return await runtime.directory.principal_of(tenant_id, member_id)
 
 

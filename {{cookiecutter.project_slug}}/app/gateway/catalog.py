@@ -1,6 +1,6 @@
 """Which models exist, by provider and tier, and what a call costs. A model without a price is refused.
 
-Gate: cost.
+Gate: cost, validation.
 """
 
 import tomllib
@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from genai_prices import Usage, calc_price
+from genai_prices.data_snapshot import get_snapshot
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.budgets.money import to_micro
@@ -26,6 +27,7 @@ class ModelEntry(BaseModel):
     model: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,119}$")
     input_usd_per_mtok: Decimal | None = Field(None, gt=0)
     output_usd_per_mtok: Decimal | None = Field(None, gt=0)
+    context_tokens: int | None = Field(None, ge=1_000, description="input and output together; left out, the library's")
 
 
 DEFAULT_TABLE: dict[str, dict[str, ModelEntry]] = {
@@ -63,6 +65,18 @@ class Catalog:
         if tier not in self.tiers:
             raise ModelUnknown(f"There is no tier {tier}: choose from {', '.join(sorted(self.tiers))}.")
         return self.tiers[tier]
+
+    def context_tokens(self, tier: str) -> int | None:
+        """How much one call can hold; None where neither the table nor the library knows."""
+        entry = self.entry(tier)
+        if entry.context_tokens is not None:
+            return entry.context_tokens
+        try:
+            provider = _PRICE_IDS.get(self.provider, self.provider)
+            _, model = get_snapshot().find_provider_model(entry.model, None, provider, None)
+        except LookupError:
+            return None
+        return model.context_window
 
     def cost_micro(self, tier: str, *, input_tokens: int, output_tokens: int) -> int:
         """The price of one call in micro-dollars, rounded up. Raises ModelUnpriced, never answers 0 for unknown."""

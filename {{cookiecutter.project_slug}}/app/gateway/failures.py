@@ -1,4 +1,4 @@
-"""What went wrong at a provider, in this service's own terms. Gate: security."""
+"""What went wrong at a provider, in this service's own terms. Gate: security, errors."""
 
 import httpx2
 from pydantic_ai.exceptions import (
@@ -12,30 +12,49 @@ from pydantic_ai.exceptions import (
 
 from app.errors import (
     AppError,
+    ContextTooLong,
     ModelOutputInvalid,
     ProviderAuthFailed,
+    ProviderOverloaded,
+    ProviderQuotaExhausted,
     ProviderRateLimited,
     ProviderTimeout,
     ProviderUnavailable,
 )
 
+TOO_LONG = ("context_length_exceeded", "prompt is too long", "request_too_large")
 
-def classified(error: Exception) -> Exception:  # noqa: PLR0911 - a table reads best as one match
+
+def classified(error: Exception) -> Exception:
     """The catalogue error for a failed call. Details of the provider's answer stay in the cause."""
     match error:
         case AppError():
             return error
         case TimeoutError() | ModelTimeoutError() | httpx2.TimeoutException():
             return ProviderTimeout()
-        case ModelHTTPError(status_code=401 | 403):
-            return ProviderAuthFailed()
-        case ModelHTTPError(status_code=429):
-            return ProviderRateLimited()
+        case ModelHTTPError(status_code=status):
+            return _of_status(status, str(error.body))
         case UnexpectedModelBehavior() | IndexError() | KeyError():
             return ModelOutputInvalid()
         case ModelAPIError() | AgentRunError() | httpx2.HTTPError():
             return ProviderUnavailable()
     return error
+
+
+def _of_status(status: int, body: str) -> AppError:
+    """By what both the OpenAI and the Anthropic interface document for their errors."""
+    match status:
+        case 401 | 403:
+            return ProviderAuthFailed()
+        case 402:
+            return ProviderQuotaExhausted()
+        case 429:
+            return ProviderQuotaExhausted() if "insufficient_quota" in body else ProviderRateLimited()
+        case 503 | 529:
+            return ProviderOverloaded()
+        case 400 | 413 if any(word in body for word in TOO_LONG):
+            return ContextTooLong()
+    return ProviderUnavailable()
 
 
 def was_not_billed(error: Exception) -> bool:

@@ -22,7 +22,7 @@ from pydantic_ai.usage import RequestUsage
 from app.budgets.caps import Payer
 from app.budgets.ledger import CallPurpose, Ledger, Reservation, Used
 from app.db.engine import require_no_transaction
-from app.errors import ModelRefused, ModelTruncated
+from app.errors import ContextTooLong, ModelRefused, ModelTruncated
 from app.gateway.catalog import Catalog
 from app.gateway.failures import classified, was_not_billed
 from app.gateway.redaction import hidden, shown
@@ -30,6 +30,7 @@ from app.switches.board import Board
 from app.telemetry.metrics import MODEL_CALLS, MODEL_COST_USD
 
 MOST_TOKENS = 10**9  # a provider that reports more is broken; the number still has to fit into a column
+BYTES_PER_TOKEN = 3  # at least, in every language: English has four, Chinese three
 MESSAGE_OVERHEAD_TOKENS = 16  # role markers and separators a provider adds to each message
 
 
@@ -115,6 +116,7 @@ class MeteredModel(WrapperModel):
         switches = ("runs", f"model:{model}", f"tenant:{call.payer.tenant_id}", f"feature:{call.feature}")
         await self._board.require_clear(*switches)
         bill = Bill(input_bound(messages, parameters), settings["max_tokens"])
+        self._require_room(bill)
         purpose = CallPurpose(call.feature, model, call.prompt_version)
         held = await self._ledger.reserve(call.payer, self._price(bill.worst), purpose)
         outcome = "failed"
@@ -129,6 +131,12 @@ class MeteredModel(WrapperModel):
         finally:
             with anyio.CancelScope(shield=True):
                 await self._settle(held, bill, model, outcome)
+
+    def _require_room(self, bill: "Bill") -> None:
+        """Raise ContextTooLong for what cannot fit: the provider would charge for reading it, or cut it silently."""
+        room = self._catalog.context_tokens(self._tier)
+        if room is not None and bill.worst.input_tokens // BYTES_PER_TOKEN + bill.worst.output_tokens > room:
+            raise ContextTooLong
 
     async def _settle(self, held: Reservation, bill: "Bill", model: str, outcome: str) -> None:
         reported = bill.worst if bill.missing(outcome) else bill.usage

@@ -18,11 +18,14 @@ class Member(TenantOwned, Base):
     """A person or machine of a tenant, with roles by name from config/roles.toml."""
 
     __tablename__ = "members"
-    __table_args__ = (UniqueConstraint("tenant_id", "name"),)
+    __table_args__ = (UniqueConstraint("tenant_id", "name"), UniqueConstraint("issuer", "subject"))
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     name: Mapped[str] = mapped_column(String(120))
     roles: Mapped[list[str]] = mapped_column(JSON)
+    issuer: Mapped[str | None] = mapped_column(String(300))  # with the subject: who they are at the provider
+    subject: Mapped[str | None] = mapped_column(String(255))
+    signed_out_at: Mapped[datetime | None]  # console sessions without a key from before this are over
     disabled_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
 
@@ -40,4 +43,5 @@ class ApiKey(TenantOwned, Base):
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
     signed_out_at: Mapped[datetime | None]  # console sessions from before this are over
+    last_used_at: Mapped[datetime | None]  # to a few minutes
     created_at: Mapped[datetime]

@@ -1,6 +1,7 @@
 """Who is calling, with what permissions: computed from the directory, never from a payload."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from app.errors import Forbidden
 
@@ -13,6 +14,7 @@ class Principal:
     roles: frozenset[str]
     permissions: frozenset[str]
     key_id: str
+    expires_at: datetime | None = None  # of its credential
     scopes: frozenset[str] | None = None  # what its key is limited to; None: everything the roles grant
 
     def can(self, permission: str) -> bool:

@@ -12,9 +12,10 @@ DEFAULT_ROLES: dict[str, list[str]] = {
     "viewer": ["runs:read", "usage:read"],
     "member": ["runs:read", "runs:write", "usage:read"],
     "approver": ["runs:read", "approvals:read", "approvals:decide"],
-    "admin": ["runs:read", "usage:read", "keys:write", "members:write", "budgets:write", "audit:read"],
-    "platform_operator": ["switches:read", "switches:write"],
+    "admin": ["runs:read", "usage:read", "keys:write", "members:read", "members:write", "budgets:write", "audit:read"],
+    "platform_operator": ["switches:read", "switches:write", "tenants:read", "tenants:write"],
 }
+PLATFORM_PERMISSIONS = frozenset({"switches:read", "switches:write", "tenants:read", "tenants:write"})
 
 
 class RolesFile(BaseModel):
@@ -39,6 +40,10 @@ class Roles:
     @property
     def all_permissions(self) -> frozenset[str]:
         return self.permissions(self.names)
+
+    def are_platform(self, roles: list[str]) -> bool:
+        """Whether these roles reach beyond a tenant: only the platform's own operators give such."""
+        return bool(self.permissions(roles) & PLATFORM_PERMISSIONS)
 
     def permissions(self, roles: list[str]) -> frozenset[str]:
         """The union of what the roles grant; an undeclared role grants nothing."""

@@ -10,6 +10,7 @@ import re
 import secrets
 from dataclasses import dataclass
 
+SCHEME = "svc_"
 _FORM = re.compile(r"^svc_[a-z]{2,11}_([a-z0-9]{12})_([A-Za-z0-9_-]{43})$")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 

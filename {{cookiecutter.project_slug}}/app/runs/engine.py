@@ -148,9 +148,9 @@ async def running_worker(settings: Settings, advance: Advance) -> AsyncGenerator
         await anyio.to_thread.run_sync(lambda: DBOS.destroy(workflow_completion_timeout_sec=10))
 
 
-def migrate_engine(settings: Settings) -> None:
-    """Create or update the engine's own tables."""
-    DBOS.migrate(settings.database_url)
+def migrate_engine(settings: Settings, role: str | None) -> None:
+    """Create or update the engine's own tables, and let the service's role use them where it has one of its own."""
+    DBOS.migrate(settings.owner_database_url, application_role=role)
 
 
 def _lock_folder(settings: Settings) -> Path:

@@ -1,4 +1,4 @@
-"""Starting runs and reading them back."""
+"""Starting runs and reading them back. Gate: validation."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

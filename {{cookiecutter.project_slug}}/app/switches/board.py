@@ -16,7 +16,7 @@ from app.db.tenancy import ALL_TENANTS
 from app.errors import RequestInvalid, ServiceHalted
 from app.switches.models import Switch
 
-_NAME = re.compile(
+NAME = re.compile(
     r"runs|(feature|tool):[a-z][a-z0-9_]{0,79}|effect:(read|write|delete|external_post)"
     r"|model:[A-Za-z0-9][A-Za-z0-9._:/@-]{0,100}|tenant:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 )
@@ -54,7 +54,7 @@ class Board:
 
 
 def _require_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise RequestInvalid(
             "Unknown switch: use runs, feature:NAME, tool:NAME, effect:read|write|delete|external_post, "
             "model:NAME or tenant:ID"

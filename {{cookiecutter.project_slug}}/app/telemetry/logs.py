@@ -1,4 +1,4 @@
-"""JSON logs, one line an event, with the request's id and without content. Gate: observability."""
+"""JSON logs, one line an event, with the request's id and without content. Gate: observability, validation."""
 
 import logging
 import sys
@@ -9,10 +9,13 @@ from structlog.types import EventDict, Processor
 
 from app.telemetry.redaction import scrub
 
+# Of who was refused: an operator must be able to shut an address out. Set by `api/guards` alone.
+KEPT = frozenset({"address"})
+
 
 def _scrubbed(_logger: object, _method: str, event: EventDict) -> EventDict:
-    clean: dict[str, Any] = scrub(dict(event))
-    return clean
+    clean: dict[str, Any] = scrub({name: value for name, value in event.items() if name not in KEPT})
+    return clean | {name: value for name, value in event.items() if name in KEPT}
 
 
 def configure_logs(level: str) -> None:

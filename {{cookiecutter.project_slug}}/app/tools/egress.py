@@ -85,6 +85,14 @@ class Egress:
                 answer = await client.post(url, json=payload, headers={"Idempotency-Key": idempotency_key})
         return Reply(answer.status_code, answer.text)
 
+    async def post_form(self, url: str, form: Mapping[str, str], *, deadline: timedelta) -> Reply:
+        """POST a form to an allowed address, as an identity provider takes it. A redirect is the answer."""
+        self._require_allowed(url)
+        async with self.client(deadline) as client:
+            with anyio.fail_after(deadline.total_seconds()):
+                answer = await client.post(url, data=dict(form))
+        return Reply(answer.status_code, answer.text)
+
     async def checked(self, url: str) -> tuple[SplitResult, str]:
         """The parts of an allowed URL and the address to connect to. Raises EgressRefused."""
         parts = self._require_allowed(url)

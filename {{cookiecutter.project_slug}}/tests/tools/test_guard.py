@@ -15,6 +15,7 @@ from app.db.base import utc_now
 from app.db.tenancy import ALL_TENANTS
 from app.errors import ServiceHalted, Unauthenticated
 from app.identity.models import Member
+from app.identity.roles import Roles
 from app.policy.decision import AskHuman, Effect
 from app.policy.rules import Policy, Rule
 from app.runtime import Runtime
@@ -152,8 +153,9 @@ class Stage:
 async def stage(runtime: Runtime) -> Stage:
     EFFECTS.clear()
     roles = runtime.directory.roles._table | {"maker": EVERYTHING, "reader": frozenset({"things:read"})}
-    directory = replace(runtime.directory, roles=type(runtime.directory.roles)(roles))
-    runtime = replace(runtime, directory=directory)
+    table = Roles(roles)
+    directory = replace(runtime.directory, roles=table)
+    runtime = replace(runtime, directory=directory, members=replace(runtime.members, roles=table))
     tenant_id = await people.tenant(runtime)
     member = await people.person(runtime, tenant_id, ["maker"])
     approver = await people.person(runtime, tenant_id, ["approver"])
@@ -226,7 +228,7 @@ async def test_a_tool_the_member_has_no_permission_for_is_refused(stage: Stage) 
 async def test_a_key_revoked_during_the_run_stops_its_next_call(stage: Stage) -> None:
     stage.caller = replace(stage.caller, key_id=stage.member.principal.key_id)
     assert await stage.perform("read_thing", name="a") == Performed("a")
-    await stage.runtime.directory.revoke_key(stage.member.tenant_id, stage.member.principal.key_id, "test")
+    await stage.runtime.keys.revoke(stage.member.tenant_id, stage.member.principal.key_id, "test")
     with pytest.raises(Unauthenticated):
         await stage.perform("read_thing", "c2", name="b")
     assert EFFECTS == ["read a"]

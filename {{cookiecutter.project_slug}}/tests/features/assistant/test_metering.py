@@ -74,7 +74,9 @@ async def test_a_reply_without_usage_costs_the_worst_case(
         (403, "provider.auth_failed"),
         (429, "provider.rate_limited"),
         (500, "provider.unavailable"),
-        (503, "provider.unavailable"),
+        (503, "provider.overloaded"),
+        (529, "provider.overloaded"),
+        (402, "provider.quota_exhausted"),
     ],
 )
 async def test_a_failing_provider_gives_a_typed_outcome_one_attempt_and_no_charge(

@@ -1,0 +1,144 @@
+"""The published contract: OpenAPI 3.1 with every status that an operation can answer, errors in their one shape.
+
+What the framework writes by itself leaves the errors out, and describes a 422 that this service never answers.
+Gate: validation.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app.api.guards import PUBLIC
+from app.api.idempotency import VISIBLE
+from app.api.problems import MEDIA_TYPE
+from app.errors import CATALOGUE
+
+VERSION = "1.0.0"  # of the contract, as in /v1: not of the software behind it
+ANYWHERE = (400, 408, 413, 429, 431, 500, 503)
+GUARDED = (401, 403)
+PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "description": "RFC 9457. Input is never repeated.",
+    "required": ["type", "title", "status", "detail", "code", "request_id", "retryable"],
+    "additionalProperties": False,
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "enum": sorted(CATALOGUE)},
+        "request_id": {"type": "string"},
+        "retryable": {"type": "boolean"},
+        "retry_after_s": {"type": "integer"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "reason"],
+                "additionalProperties": False,
+                "properties": {"pointer": {"type": "string"}, "reason": {"type": "string"}},
+            },
+        },
+    },
+    "examples": [
+        {
+            "type": "/problems/resource.not_found", "title": "Not found.", "status": 404, "detail": "Not found.",
+            "code": "resource.not_found", "request_id": "01a1f2c4-0000-7000-8000-000000000000", "retryable": False,
+        },
+    ],
+}  # fmt: skip
+
+
+# Where this service knows which values there are: by the name of a body and of its field.
+KNOWN = {
+    ("RunCreate", "feature"): "features",
+    ("KeyCreate", "scopes"): "permissions",
+    ("MemberCreate", "roles"): "roles",
+    ("MemberChange", "roles"): "roles",
+}
+
+
+def install(app: FastAPI, known: Mapping[str, Sequence[str]]) -> None:
+    """Have the application publish the whole contract at /openapi.json.
+
+    `known` are the features, roles and permissions of this very service."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _described(app, known)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _described(app: FastAPI, known: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=VERSION, description=app.description, routes=app.routes)
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas["Problem"] = PROBLEM
+    for (body, field), what in KNOWN.items():
+        _narrowed(schemas[body]["properties"][field], sorted(known[what]))
+    responses = components.setdefault("responses", {})
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            _parameters(operation)
+            for status in _statuses(path, operation):
+                name = f"Problem{status}"
+                responses[name] = _response(status)
+                operation["responses"][str(status)] = {"$ref": f"#/components/responses/{name}"}
+            if "422" in operation["responses"] and "$ref" not in operation["responses"]["422"]:
+                del operation["responses"]["422"]
+    return document
+
+
+def _parameters(operation: dict[str, Any]) -> None:
+    """What the framework cannot say: a header or query that is left out is not null."""
+    for parameter in operation.get("parameters", ()):
+        present = [kind for kind in parameter["schema"].pop("anyOf", ()) if kind != {"type": "null"}]
+        parameter["schema"] |= present[0] if present else {}
+        if parameter["name"].lower() == "idempotency-key":  # where it is missing, that is an error of its own
+            parameter |= {"required": True, "schema": {"type": "string", "pattern": VISIBLE.pattern}}
+
+
+def _narrowed(schema: dict[str, Any], values: Sequence[str]) -> None:
+    """Say which values there are, wherever in it a text is."""
+    if schema.get("type") == "string":
+        schema.pop("pattern", None)
+        schema["enum"] = list(values)
+    for inner in (schema.get("items"), *schema.get("anyOf", ())):
+        if inner:
+            _narrowed(inner, values)
+
+
+def _statuses(path: str, operation: dict[str, Any]) -> set[int]:
+    """The errors that this operation can answer, besides those that it declares itself."""
+    statuses = set(ANYWHERE)
+    if path not in PUBLIC:
+        statuses |= {*GUARDED}
+    if operation.get("requestBody"):
+        statuses |= {404, 409, 415, 422}
+    if operation.get("parameters"):
+        statuses |= {422}
+    if any(parameter["in"] == "path" for parameter in operation.get("parameters", ())):
+        statuses |= {404, 409}
+    if path == "/v1/approvals/{approval_id}/decision":
+        statuses |= {410}
+    if path == "/v1/runs" and operation.get("requestBody"):
+        statuses |= {402}
+    return statuses - {int(status) for status in operation["responses"] if status != "422"}
+
+
+def _response(status: int) -> dict[str, Any]:
+    codes = sorted(code for code, row in CATALOGUE.items() if row.status == status)
+    headers = {401: ["WWW-Authenticate"], 429: ["Retry-After", "RateLimit", "RateLimit-Policy"], 503: ["Retry-After"]}
+    described: dict[str, Any] = {
+        "description": "; ".join(f"`{code}`: {CATALOGUE[code].title}" for code in codes),
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    if status in headers:
+        described["headers"] = {name: {"schema": {"type": "string"}} for name in headers[status]}
+    return described

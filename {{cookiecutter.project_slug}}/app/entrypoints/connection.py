@@ -1,0 +1,120 @@
+"""One client's connection: a head that is too long or too slow ends it, before any part of the service is asked.
+
+The server's own parser puts no limit on either. Gate: validation.
+"""
+
+import asyncio
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.api.context import request_id
+from app.api.problems import problem
+from app.db.base import new_id
+from app.errors import AppError, HeadersTooLarge, RequestMalformed, RequestTimedOut, RequestTooLarge
+
+MOST_HEAD_BYTES = 64_000
+HEAD_SECONDS = 10.0
+CHUNKED = 8  # a byte in a chunk of its own takes six
+LINGER_SECONDS = 2.0
+
+
+class _Lingering:
+    """A transport whose `close` lets a client that is still sending read the answer first (RFC 9112, 9.6).
+
+    Closed with bytes unread, the kernel resets the connection, and the answer may be lost with it."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self.is_whole = True  # nothing of a request is outstanding
+        self.closing = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return self.closing or self._transport.is_closing()
+
+    def close(self) -> None:
+        if self.is_whole or self.is_closing():
+            self._transport.close()
+            return
+        self.closing = True
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        self._loop.call_later(LINGER_SECONDS, self._transport.close)
+
+
+class BoundedConnection(HttpToolsProtocol):
+    most_bytes: ClassVar[int] = 0  # of one request, as it comes over the wire
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._line = _Lingering(transport, self.loop)
+        super().connection_made(self._line)  # type: ignore[arg-type]
+        self._received, self._in_head = 0, True
+        self._patience = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._patience.cancel()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._received, self._in_head, self._line.is_whole = 0, True, False
+        self._patience.cancel()
+        self._patience = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # what trails a body is no header (RFC 9110, 6.5.1), and says nothing about who sends it
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._patience.cancel()
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._line.is_whole = True
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._line.is_whole and not self._line.is_closing():  # any byte ends the server's own patience
+            self._patience.cancel()
+            self._received = 0
+            self._patience = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+
+    def data_received(self, data: bytes) -> None:
+        if self._line.closing:
+            return  # what comes after the answer is read and forgotten
+        super().data_received(data)
+        self._received += len(data)
+        if self.transport.is_closing():
+            return
+        if self._in_head and self._received > MOST_HEAD_BYTES:
+            self._refuse(HeadersTooLarge())
+        elif self._received > self.most_bytes:
+            self._refuse(RequestTooLarge())
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the server's words
+        self._refuse(RequestMalformed())
+
+    def _too_slow(self) -> None:
+        if self._received:
+            self._refuse(RequestTimedOut())
+        else:
+            self.transport.close()
+
+    def _refuse(self, error: AppError) -> None:
+        token = request_id.set(new_id())
+        answer = problem(error, {"Connection": "close", "X-Request-ID": request_id.get()})
+        request_id.reset(token)
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in answer.raw_headers)
+        self.transport.write(STATUS_LINE[answer.status_code] + head + b"\r\n" + bytes(answer.body))
+        self.transport.close()
+
+
+def bounded(max_body_bytes: int) -> type[BoundedConnection]:
+    """The connections of a server whose requests' bodies have at most so many bytes."""
+    limit: dict[str, Any] = {"most_bytes": MOST_HEAD_BYTES + CHUNKED * max_body_bytes}
+    return type("Connection", (BoundedConnection,), limit)

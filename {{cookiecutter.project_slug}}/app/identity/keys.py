@@ -1,0 +1,120 @@
+"""API keys: issued, shown once, rotated with an overlap, revoked. Gate: access."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.audit import trail
+from app.db.base import new_id, utc_now
+from app.db.engine import Database
+from app.db.tenancy import ALL_TENANTS
+from app.errors import Conflict, Forbidden, NotFound, RequestInvalid
+from app.identity import tokens
+from app.identity.members import member_of
+from app.identity.models import ApiKey
+from app.identity.principal import Principal
+from app.identity.roles import Roles
+
+LIFETIME = timedelta(days=90)
+
+
+@dataclass(frozen=True)
+class IssuedKey:
+    id: str
+    token: str  # shown once; only its hash is kept
+    prefix: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Keys:
+    db: Database
+    roles: Roles
+    environment: str
+
+    async def issue(
+        self, tenant_id: str, member_id: str, actor: str, *, scopes: list[str] | None = None,
+        lifetime: timedelta = LIFETIME,
+    ) -> IssuedKey:  # fmt: skip
+        async with self.db.transaction(ALL_TENANTS) as session:
+            await member_of(session, tenant_id, member_id)
+            issued = self._new(session, tenant_id, member_id, scopes, lifetime)
+            await trail.append(session, tenant_id, actor, "key.issued", f"key:{issued.id}", member=member_id)
+        return issued
+
+    def _new(
+        self, session: AsyncSession, tenant_id: str, member_id: str, scopes: list[str] | None, lifetime: timedelta
+    ) -> IssuedKey:
+        new = tokens.generate(self.environment)
+        key = ApiKey(
+            id=new_id(), tenant_id=tenant_id, member_id=member_id, prefix=new.prefix, secret_hash=new.secret_hash,
+            scopes=scopes, expires_at=utc_now() + lifetime, created_at=utc_now(),
+        )  # fmt: skip
+        session.add(key)
+        return IssuedKey(key.id, new.token, new.prefix, key.expires_at)
+
+    async def rotate(self, caller: Principal, key_id: str, *, overlap: timedelta) -> IssuedKey:
+        """A new key with the same scopes and lifetime; the old one goes on for `overlap` at most.
+
+        Raises NotFound, and Conflict for a key that is revoked or expired."""
+        async with self.db.transaction(caller) as session:
+            old = await session.scalar(select(ApiKey).where(ApiKey.id == key_id).with_for_update())
+            if old is None:
+                raise NotFound
+            if old.revoked_at is not None or old.expires_at <= utc_now():
+                raise Conflict("This key is no longer valid: issue a new one.")
+            issued = self._new(session, old.tenant_id, old.member_id, old.scopes, old.expires_at - old.created_at)
+            old.expires_at = min(old.expires_at, utc_now() + overlap)
+            facts = {"replaces": key_id, "old_ends": old.expires_at.isoformat()}
+            await trail.append(session, caller.tenant_id, caller.member_id, "key.rotated", f"key:{issued.id}", **facts)
+        return issued
+
+    async def of_tenant(self, caller: Principal) -> list[ApiKey]:
+        async with self.db.transaction(caller) as session:
+            return list(await session.scalars(select(ApiKey).order_by(ApiKey.created_at.desc()).limit(200)))
+
+    async def require_may_issue(self, issuer: Principal, member_id: str, scopes: list[str] | None) -> None:
+        """Raise Forbidden when a key would give its issuer more than they have themselves.
+
+        Platform roles are given out by the platform's operators, and a limited key makes only keys as limited."""
+        unknown = sorted(set(scopes or ()) - self.roles.all_permissions)
+        if unknown:
+            raise RequestInvalid(pointers=[("/scopes", f"unknown permission: {', '.join(unknown)[:200]}")])
+        async with self.db.transaction(issuer) as session:
+            member = await member_of(session, issuer.tenant_id, member_id)
+        if self.roles.are_platform(member.roles):
+            raise Forbidden("Keys of platform operators are issued by: app keys issue")
+        if issuer.scopes is not None and (scopes is None or not issuer.permissions.issuperset(scopes)):
+            raise Forbidden("A key with scopes can issue keys of its own scopes only.")
+
+    async def require_may_rotate(self, caller: Principal, key_id: str) -> None:
+        """Raise NotFound, or Forbidden like `require_may_issue`: what is handed out is a key of that member's."""
+        key = await self._key(caller, key_id)
+        await self.require_may_issue(caller, key.member_id, key.scopes)
+
+    async def require_may_revoke(self, caller: Principal, key_id: str) -> None:
+        """Raise NotFound, or Forbidden for a platform operator's key: it may be the one that stops everything."""
+        key = await self._key(caller, key_id)
+        async with self.db.transaction(caller) as session:
+            member = await member_of(session, caller.tenant_id, key.member_id)
+        if self.roles.are_platform(member.roles) and member.id != caller.member_id:
+            raise Forbidden("Keys of platform operators are revoked by: app keys revoke")
+
+    async def _key(self, caller: Principal, key_id: str) -> ApiKey:
+        async with self.db.transaction(caller) as session:
+            key = await session.scalar(select(ApiKey).where(ApiKey.id == key_id))
+        if key is None:
+            raise NotFound
+        return key
+
+    async def revoke(self, tenant_id: str, key_id: str, actor: str) -> None:
+        """Revoke a tenant's key now; again is no change. Raises NotFound."""
+        async with self.db.transaction(ALL_TENANTS) as session:
+            key = await session.scalar(select(ApiKey).where(ApiKey.id == key_id, ApiKey.tenant_id == tenant_id))
+            if key is None:
+                raise NotFound
+            if key.revoked_at is None:
+                key.revoked_at = utc_now()
+                await trail.append(session, tenant_id, actor, "key.revoked", f"key:{key_id}")

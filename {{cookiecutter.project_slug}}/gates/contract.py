@@ -1,0 +1,166 @@
+"""`make contract`: a running service against its own OpenAPI document, by a tool that knows nothing else of it.
+
+Schemathesis sends what the contract allows and what it does not, alone and in sequences, as two tenants, and compares
+every answer with the contract. A second run whose credential is wrong must be red, or the first shows nothing.
+Its verdict is kept for the scorecard.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.db.base import new_id, utc_now
+from app.db.tenancy import ALL_TENANTS
+from app.runs.models import Run
+from app.runtime import Runtime
+from app.settings import ROOT
+from app.tools.models import Approval, ToolCall
+from gates import subject, suites
+from gates.rig import people
+from gates.rig.databases import sqlite_databases
+from gates.rig.environment import isolate
+from gates.rig.people import Person
+from gates.rig.service import Service, running
+from gates.rig.world import NO_LIMITS
+
+SECONDS = 300
+CONFIG = """
+[warnings]
+fail-on = true  # a run that reached nothing is no success
+
+# A file that nothing can read is refused, and a thrown switch stops runs: no schema can say either.
+[[operations]]
+include-name = "POST /v1/runs"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 402, 403, 404, 409, 422, 429, 503]
+checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 503]
+
+[[operations]]
+include-path-regex = "^/v1/approvals/[{{]"
+parameters.approval_id = "{approval}"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 410, 429]  # its run may have ended
+
+[[operations]]
+include-path-regex = "^/v1/runs/[{{]"
+parameters.run_id = "{run}"
+
+[[operations]]
+include-path-regex = "^/v1/keys/[{{]"
+parameters.key_id = "{key}"
+
+[[operations]]
+include-path-regex = "^/v1/members/[{{]"
+parameters.member_id = "{member}"
+
+[[operations]]
+include-path-regex = "^/v1/tool-calls/[{{]"
+parameters.call_id = "{call}"
+"""
+
+
+def main(
+    seconds: Annotated[int, typer.Option(min=30, help="How long the fuzzing may take at most.")] = SECONDS,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same requests.")] = 1,
+) -> None:
+    """Check the service against its contract; exit 1 on any failure, 2 where that could not be judged."""
+    if shutil.which("schemathesis") is None:
+        print("schemathesis is not installed here; run: make contract", file=sys.stderr)
+        raise SystemExit(2)
+    isolate()
+    with tempfile.TemporaryDirectory(prefix="contract-") as folder:
+        home = Path(folder)
+        config = shutil.copytree(ROOT / "config", home / "config")
+        (config / "limits.toml").write_text(NO_LIMITS)
+        settings = {
+            "CONFIG_DIR": str(config),
+            "OIDC_ISSUER": "https://issuer.rig.test",
+            "OIDC_AUDIENCE": "contract",
+            "OIDC_JWKS_URL": "https://issuer.rig.test/jwks",
+        }
+        with sqlite_databases(home / "databases") as new, running(new(), home, **settings) as service:
+            mine, theirs = _everything(service), _everything(service)
+            seeded = _seeded(service, mine)
+            held = _run(service, home, [mine.key, theirs.key], seeded, seconds, seed)
+            wrong = _run(service, home, ["svc_test_wrong", "svc_test_wronger"], seeded, 30, seed)
+        bugs = [line for line in service.log.read_text().splitlines() if '"error.unexpected"' in line]
+    print("\n".join(bugs[-5:]))
+    verdict = {"ok": held == 0 and bool(wrong), "complete": seconds >= SECONDS, "mode": "guarded"}
+    suites.SCHEMATHESIS.parent.mkdir(exist_ok=True)
+    told = {**verdict, "at": utc_now().isoformat(), "seed": seed, "subject": subject.current().as_dict()}
+    suites.SCHEMATHESIS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    print(f"with valid keys: {'HOLDS' if held == 0 else 'BROKEN'} · with wrong ones: {'red' if wrong else 'GREEN'}")
+    if not wrong:
+        print("A run whose credential is wrong was green: this tool notices nothing.", file=sys.stderr)
+        raise SystemExit(2)
+    raise SystemExit(1 if held else 0)
+
+
+def _everything(service: Service) -> Person:
+    """Somebody with every role there is, in a tenant of their own."""
+
+    async def names(runtime: Runtime) -> list[str]:
+        return runtime.directory.roles.names
+
+    [person] = service.people(service.inside(names))
+    return person
+
+
+def _seeded(service: Service, who: Person) -> dict[str, str]:
+    """Something to decide and something to look into, which random tasks do not lead to."""
+
+    async def make(runtime: Runtime) -> dict[str, str]:
+        now, tenant = utc_now(), who.tenant_id
+        run = Run(
+            id=new_id(), tenant_id=tenant, member_id=new_id(), feature="x", idempotency_key="x", request_digest="x",
+            task="x", documents=[], key_id="", granted=[], state="waiting", model="x", prompt_version="x",
+            created_at=now, updated_at=now,
+        )  # fmt: skip
+        call = ToolCall(
+            id=new_id(), tenant_id=tenant, run_id=run.id, call_id="c1", tool="t", effect="write", digest="0" * 64,
+            rule="side-effects", state="unknown", started_at=now,
+        )  # fmt: skip
+        approval = Approval(
+            id=new_id(), tenant_id=tenant, run_id=run.id, call_id="c2", tool="t", effect="write", arguments={},
+            digest="0" * 64, reason="asks", requested_by=new_id(), state="pending", created_at=now,
+            expires_at=now + timedelta(hours=1),
+        )  # fmt: skip
+        async with runtime.db.transaction(ALL_TENANTS) as session:
+            session.add_all([run, call, approval])
+        leaver = await people.person(runtime, tenant, ["viewer"])
+        return {
+            "run": run.id,
+            "key": leaver.principal.key_id,
+            "member": leaver.member_id,
+            "call": call.id,
+            "approval": approval.id,
+        }
+
+    made: dict[str, str] = service.inside(make)
+    return made
+
+
+def _run(service: Service, home: Path, keys: list[str], seeded: dict[str, str], seconds: int, seed: int) -> int:
+    """One run of the tool; its exit code."""
+    auth = [
+        {"name": name, "fixedHeaders": [{"name": "Authorization", "value": f"Bearer {key}"}]}
+        for name, key in zip(("mine", "theirs"), keys, strict=True)
+    ]
+    (home / "schemathesis.toml").write_text(CONFIG.format(**seeded))
+    file = home / "auth.json"
+    file.write_text(json.dumps({"auth": auth}))
+    command = [
+        "schemathesis", "--no-color", "run", f"{service.base_url}/openapi.json", "--checks", "all",
+        "--phases", "examples,coverage,fuzzing,stateful", "--max-time", str(seconds), "--seed", str(seed),
+        "--auth-wfc", str(file), "--request-timeout", "40", "--continue-on-failure",
+    ]  # fmt: skip
+    return subprocess.run(command, cwd=home, check=False).returncode
+
+
+if __name__ == "__main__":
+    typer.run(main)

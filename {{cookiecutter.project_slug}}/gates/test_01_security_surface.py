@@ -1,0 +1,149 @@
+"""Gate 1, security: what the service shows to those who only knock."""
+
+import re
+import socket
+from uuid import uuid4
+
+import httpx2
+
+from gates.conftest import NewWorld
+from gates.proof import Proof, control
+from gates.rig.people import Person
+from gates.rig.routes import all_routes
+from gates.rig.world import World
+
+LIMITS = '[limits]\naddress = "2000/minute"\nrefused = "20/hour"\nmember = "60/hour"\ncostly = "10/hour"\n'
+GUESSES = 200
+
+
+def _guess(world: World, address: str = "", route: str = "/v1/runs") -> httpx2.Response:
+    """One wrong credential, from this address by what the proxy says."""
+    headers = {"X-Forwarded-For": address} if address else {}
+    wrong = f"svc_test_{uuid4().hex[:12]}_{'x' * 43}"
+    if route == "/v1/runs":
+        return world.service.call(None, "GET", route, headers={**headers, "Authorization": f"Bearer {wrong}"})
+    return world.service.call(None, "POST", route, data={"key": wrong}, headers=headers)
+
+
+def _limited(proof: Proof, answer: httpx2.Response, policy: str, quota: int) -> None:
+    """A limited answer says so, by which limit and when to try again."""
+    wait = answer.headers.get("retry-after", "")
+    proof.holds("told", wait.isdigit() and 1 <= int(wait) <= 3600, f"Retry-After: {wait!r}")
+    proof.same("told", answer.headers.get("ratelimit-policy"), f'"{policy}";q={quota};w=3600')
+    proof.same("told", answer.headers.get("ratelimit"), f'"{policy}";r=0;t={wait}')
+
+
+@control("SEC-09", cases=270)
+def test_guessing_and_costly_requests_are_slowed_down(proof: Proof, new_world: NewWorld) -> None:
+    with new_world(limits=LIMITS, TRUSTED_PROXIES='["127.0.0.1/32"]') as world:
+        owner, other = world.people(["probe_reader"], ["probe_reader"])
+
+        def lists(who: Person, address: str) -> int:
+            headers = {"X-Forwarded-For": address}
+            return world.service.call(who, "GET", "/v1/runs", headers=headers).status_code
+
+        with proof.positive("a valid key is let in"):
+            assert lists(owner, "192.0.2.1") == 200
+        for route, attacker in (("/v1/runs", "192.0.2.1"), ("/console/sign-in", "192.0.2.2")):
+            guesses = [_guess(world, attacker, route) for _ in range(GUESSES if route == "/v1/runs" else 30)]
+            told = [answer.status_code for answer in guesses]
+            proof.same("slowed", set(told[:20]), {401}, f"{route}, the first twenty:")
+            for number, status in enumerate(told[21:], 22):
+                proof.same("slowed", status, 429, f"{route}, guess {number}:")
+            _limited(proof, guesses[-1], "refused", 20)
+        proof.same("others", lists(owner, "192.0.2.1"), 200, "a valid key from the guesser's own address:")
+        proof.same("others", _guess(world, "192.0.2.9").status_code, 401, "one mistake from another address:")
+        for number in range(30):  # the client's own words stand left of what the proxy adds
+            spoofed = f"198.51.100.{number}, 192.0.2.1"
+            proof.same("not-spoofed", _guess(world, spoofed).status_code, 429, f"with {spoofed}:")
+        network = [_guess(world, f"2001:db8:0:7::{number:x}").status_code for number in range(22)]
+        proof.same("slowed", network[-1], 429, "addresses of one IPv6 network, which one customer has whole:")
+        _costly(proof, world, owner, other)
+    with new_world(limits=LIMITS) as world:
+        [owner] = world.people(["probe_reader"])
+        for number in range(60):
+            answer = _guess(world, f"203.0.113.{number}")
+            if number > 20:
+                proof.same("not-spoofed", answer.status_code, 429, f"without a trusted proxy, guess {number}:")
+
+
+def _costly(proof: Proof, world: World, owner: Person, other: Person) -> None:
+    """Starting runs has a limit of its own, by member and not by key or address; so has asking anything."""
+    answers = [world.service.start_run(owner, "x", feature="probe") for _ in range(14)]
+    started = [answer.status_code for answer in answers]
+    proof.same("costly", started[:10], [202] * 10)
+    proof.same("costly", set(started[11:]), {429})
+    _limited(proof, answers[-1], "costly", 10)
+    proof.same("others", world.service.start_run(other, "x", feature="probe").status_code, 202, "another member:")
+    asked = [world.service.call(owner, "GET", "/v1/usage").status_code for _ in range(80)]
+    proof.same("member", (asked[0], asked[-1]), (200, 429))
+    proof.same("others", world.service.call(other, "GET", "/v1/usage").status_code, 200, "another member:")
+
+
+HIDDEN = (
+    "/docs", "/redoc", "/docs/oauth2-redirect", "/metrics", "/version", "/debug", "/admin", "/.env", "/.git/config",
+    "/app/settings.py", "/console/static/style.css", "/console/templates/overview.html", "/console/../app/errors.py",
+    "/v1", "/v2/runs", "/graphql", "/server-status", "/actuator/env",
+)  # fmt: skip
+EVIL = (
+    "https://evil.example", "http://app.rig.test", "https://app.rig.test.evil.example", "https://evilapp.rig.test",
+    "https://app.rig.test:8443", "https://sub.app.rig.test", "null", "https://APP.rig.test.", "",
+)  # fmt: skip
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+    "cross-origin-opener-policy": "same-origin",
+}
+ORIGIN = "https://app.rig.test"
+
+
+@control("SEC-10", cases=130)
+def test_the_surface_is_hard(proof: Proof, new_world: NewWorld) -> None:
+    with new_world(CORS_ORIGINS=f'["{ORIGIN}"]', PUBLIC_URL="https://desk.rig.test") as world:
+        [who] = world.people(["probe_reader"])
+        with proof.positive("the API answers, a listed origin may read it, and its contract is published"):
+            good = world.service.call(who, "GET", "/v1/runs", headers={"Origin": ORIGIN})
+            assert (good.status_code, good.headers["access-control-allow-origin"]) == (200, ORIGIN)
+            published = world.service.call(None, "GET", "/openapi.json")
+            assert published.json()["openapi"].startswith("3.1")
+        for path in HIDDEN:
+            answer = world.service.call(None, "GET", path)
+            proof.same("hidden", answer.status_code, 404, path)
+        for origin in EVIL:
+            _foreign_origin(proof, world, who, origin)
+        answers = [
+            good, published, world.service.call(None, "GET", "/console/sign-in"), world.service.call(None, "GET", "/x"),
+            world.service.call(who, "GET", "/v1/probe/crash"), world.service.call(None, "GET", "/v1/runs"),
+            world.service.call(None, "GET", "/console"), world.service.call(None, "GET", "/console/style.css"),
+        ]  # fmt: skip
+        for answer in answers:
+            where = f"{answer.request.url.path} ({answer.status_code})"
+            for name, value in HEADERS.items():
+                proof.same("headers", answer.headers.get(name), value, f"{where} {name}")
+            policy = answer.headers.get("content-security-policy", "")
+            proof.holds("headers", "default-src 'none'" in policy and "unsafe" not in policy, f"{where}: {policy}")
+            proof.holds("headers", "max-age=" in answer.headers.get("strict-transport-security", ""), where)
+            proof.holds("no-versions", not re.search(r"uvicorn|python|fastapi|starlette", str(answer.headers)), where)
+        for method in ("TRACE", "TRACK", "CONNECT", "FOO"):
+            status = _raw_method(world, method)
+            proof.holds("methods", status in {400, 404, 405}, f"{method}: {status}")
+        for route in all_routes():
+            if route.method == "GET" and not route.is_public:
+                answer = world.service.call(who, "TRACE", route.at())
+                proof.same("methods", answer.status_code, 405, f"TRACE {route.path}")
+
+
+def _foreign_origin(proof: Proof, world: World, who: Person, origin: str) -> None:
+    preflight = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    for headers, method in ((preflight, "OPTIONS"), ({"Origin": origin}, "GET")):
+        answer = world.service.call(who, method, "/v1/runs", headers=headers)
+        proof.holds("origins", "access-control-allow-origin" not in answer.headers, f"{method} from {origin!r}")
+        proof.holds("origins", "access-control-allow-credentials" not in answer.headers, f"{method} from {origin!r}")
+
+
+def _raw_method(world: World, method: str) -> int:
+    with socket.create_connection(("127.0.0.1", world.service.port), timeout=10) as line:
+        line.sendall(f"{method} /v1/runs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        return int(line.recv(200).split()[1])
