@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import subprocess
+import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def test_1_a_fresh_service_is_paused_and_told_exactly_why(service: Path) -> None
     assert {name for name, c in controls.items() if c["state"] == "N/A"} == {"SEC-08"}
     assert {c["sabotage"] for name, c in controls.items() if name not in unproven} == {"caught"}
     missing = {lack["id"] for gate in card["gates"] for lack in gate["missing"]}
-    assert {"SEC-11", "SEC-P1", "CST-06"} <= missing
+    assert {"SEC-P1", "CST-06"} <= missing
     assert not missing & (set(controls) - unproven)
     assert all(name in done.stdout for name in missing)
     badge = (service / ".gates" / "badge.svg").read_text()
@@ -71,7 +72,7 @@ def test_2_the_report_is_one_file_that_needs_nothing_else(service: Path) -> None
 @pytest.mark.parametrize("how", ["removed", "skipped", "hollow"])
 def test_3_a_proof_file_that_is_gone_skipped_or_hollow_lowers_the_score(service: Path, gate: str, how: str) -> None:
     before = _levels(service)[gate]
-    sources = {file: file.read_text() for file in (service / "gates").glob(f"test_*_{gate}*.py")}
+    sources = _proofs_of(service, gate)
     evidence = service / ".gates" / "evidence.jsonl"
     kept = evidence.read_text()
     try:
@@ -96,6 +97,18 @@ def test_3_a_proof_file_that_is_gone_skipped_or_hollow_lowers_the_score(service:
         for file, source in sources.items():
             file.write_text(source)
         evidence.write_text(kept)
+
+
+def _proofs_of(service: Path, gate: str) -> dict[Path, str]:
+    """The files with this gate's proofs: some stand with another gate's, which need the same parts."""
+    prefix = next(each["prefix"] for each in _catalogue(service) if each["id"] == gate)
+    texts = {file: file.read_text() for file in (service / "gates").glob("test_*.py")}
+    return {file: text for file, text in texts.items() if re.search(rf'@control\("{prefix}-\d\d"', text)}
+
+
+def _catalogue(service: Path) -> list[dict[str, Any]]:
+    gates: list[dict[str, Any]] = tomllib.loads((service / "gates" / "controls.toml").read_text())["gate"]
+    return gates
 
 
 def _score(service: Path) -> subprocess.CompletedProcess[str]:
