@@ -33,11 +33,13 @@ def _anthropic(stub: Provider) -> anthropic.Anthropic:
 
 
 def _ask_openai(stub: Provider) -> Any:
-    return _openai(stub).chat.completions.create(model="m", messages=ASK)
+    with _openai(stub) as client:  # closed here: a connection left to the collector fails whichever test it meets
+        return client.chat.completions.create(model="m", messages=ASK)
 
 
 def _ask_anthropic(stub: Provider) -> Any:
-    return _anthropic(stub).messages.create(model="m", max_tokens=9, messages=ASK)
+    with _anthropic(stub) as client:
+        return client.messages.create(model="m", max_tokens=9, messages=ASK)
 
 
 def test_openai_s_own_client_reads_text_calls_and_usage(model_provider: Provider) -> None:
@@ -59,11 +61,15 @@ def test_both_clients_read_streams(model_provider: Provider) -> None:
     reply = replace(calls("look", {"a": 1}), text="a longer text in pieces")
     model_provider.answers(reply)
     options: Any = {"stream": True, "stream_options": {"include_usage": True}}
-    chunks = list(_openai(model_provider).chat.completions.create(model="m", messages=ASK, **options))
+    with _openai(model_provider) as client:
+        chunks = list(client.chat.completions.create(model="m", messages=ASK, **options))
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert text == "a longer text in pieces"
     assert chunks[-1].usage.total_tokens == 17
-    with _anthropic(model_provider).messages.stream(model="m", max_tokens=9, messages=ASK) as stream:
+    with (
+        _anthropic(model_provider) as client,
+        client.messages.stream(model="m", max_tokens=9, messages=ASK) as stream,
+    ):
         message = stream.get_final_message()
     assert (message.content[0].text, message.content[1].input) == (text, {"a": 1})  # type: ignore[union-attr]
     assert message.usage.output_tokens == 5
