@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     public_url: str = "http://127.0.0.1:8000"
 
     database_url: str = "sqlite:///data/app.db"
+    database_timeout_s: int = Field(10, ge=1, le=60)  # of a transaction; then it is answered with 503
     migration_database_url: str | None = None  # the owner's, for `app migrate`; the service needs no such powers
     session_secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
     config_dir: Path = ROOT / "config"
@@ -93,6 +94,10 @@ class Settings(BaseSettings):
     @property
     def model_timeout(self) -> timedelta:
         return timedelta(milliseconds=self.model_timeout_ms)
+
+    @property
+    def database_timeout(self) -> timedelta:
+        return timedelta(seconds=self.database_timeout_s)
 
     @property
     def approval_ttl(self) -> timedelta:

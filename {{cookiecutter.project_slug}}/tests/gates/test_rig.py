@@ -67,8 +67,8 @@ def test_both_clients_read_streams(model_provider: Provider) -> None:
     assert text == "a longer text in pieces"
     assert chunks[-1].usage.total_tokens == 17
     with (
-        _anthropic(model_provider) as client,
-        client.messages.stream(model="m", max_tokens=9, messages=ASK) as stream,
+        _anthropic(model_provider) as other,
+        other.messages.stream(model="m", max_tokens=9, messages=ASK) as stream,
     ):
         message = stream.get_final_message()
     assert (message.content[0].text, message.content[1].input) == (text, {"a": 1})  # type: ignore[union-attr]
