@@ -11,13 +11,14 @@ import tomllib
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, IPvAnyNetwork, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, IPvAnyNetwork, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
+File = TypeVar("File", bound=BaseModel)
 DEVELOPMENT_SECRET = "development-only-not-a-secret"  # noqa: S105 - refused outside development
 
 
@@ -195,6 +196,18 @@ class ServiceIdentity:
     def read(cls, path: Path) -> Self:
         project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
         return cls(project["name"], project["version"], project["description"])
+
+
+def read_config(path: Path, model: type[File]) -> File:
+    """A file of CONFIG_DIR, or its defaults where there is none. Raises SettingsInvalid naming what cannot be used."""
+    try:
+        return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
+    except ValidationError as error:
+        issues = error.errors(include_input=False, include_url=False)
+        lines = [f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in issues]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        lines = [str(error)]
+    raise SettingsInvalid(f"{path.parent.name}/{path.name} cannot be used:\n  " + "\n  ".join(lines))
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -95,11 +95,12 @@ class Database:
     async def _in_time(self) -> AsyncGenerator[None]:
         """What the database does not do in time, or cannot do now, ends as StoreAway.
 
-        A server that hangs is left by closing the connection. SQLite is not: its file waits for locks alone, by its
-        own timeout, and a statement that is abandoned under way would keep the lock."""
+        A server that hangs is left by closing the connection. SQLite waits for locks alone and by its own timeout, and
+        a transaction that is abandoned under way would keep the lock until the collector finds it: whoever is
+        cancelled in one ends it first."""
         patience = math.inf if self.is_sqlite else self._patience.total_seconds()
         try:
-            with anyio.move_on_after(patience) as scope:
+            with anyio.move_on_after(patience, shield=self.is_sqlite) as scope:
                 yield
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.OperationalError, OSError) as error:
             if not is_away(error):

@@ -3,7 +3,6 @@
 Gate: cost, validation.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.budgets.money import to_micro
 from app.errors import ModelUnknown, ModelUnpriced
+from app.settings import read_config
 
 OFFLINE_MODEL = "offline-deterministic-1"
 MILLION = Decimal(1_000_000)
@@ -70,7 +70,7 @@ class Catalog:
         """Read one provider's tiers.
 
         Raises ModelUnpriced at start for a model nobody can price, ModelUnknown for a fallback that is no tier."""
-        declared = ModelsFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
+        declared = read_config(path, ModelsFile)
         tiers = declared.providers.get(provider) or DEFAULT_TABLE.get(provider)
         if not tiers:
             raise ModelUnknown(f"config/models.toml has no [providers.{provider}] table.")

@@ -60,13 +60,14 @@ class KeySet:
     _keys: dict[str, SigningKey] = field(default_factory=dict)
     _fetched: datetime = _NEVER
     _asked: datetime = _NEVER
+    _in_vain: bool = False  # the last time it was asked, nothing usable came
     _lock: anyio.Lock = field(default_factory=anyio.Lock)
 
     async def find(self, kid: str) -> SigningKey:
         """The key of this id. Raises Unauthenticated where there is none, AuthUnavailable where nobody can say."""
         if not self._has_fresh(kid):
             await self._refresh(kid)
-        if utc_now() - self._fetched > KEYS_USABLE:
+        if utc_now() - self._fetched > KEYS_USABLE or (self._in_vain and kid not in self._keys):
             raise AuthUnavailable
         try:
             return self._keys[kid]
@@ -83,8 +84,9 @@ class KeySet:
             self._asked = utc_now()
             try:
                 self._keys = _usable(plain_json((await self.fetch(self.url)).encode()))
-                self._fetched = utc_now()
+                self._fetched, self._in_vain = utc_now(), False
             except Exception as error:  # noqa: BLE001 - whatever is wrong there, what is known goes on for a while
+                self._in_vain = True
                 log.warning("oidc.keys_not_fetched", error=type(error).__name__)
 
 

@@ -3,10 +3,11 @@
 Gate: access.
 """
 
-import tomllib
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from app.settings import read_config
 
 DEFAULT_ROLES: dict[str, list[str]] = {
     "viewer": ["runs:read", "usage:read"],
@@ -30,7 +31,7 @@ class Roles:
     @classmethod
     def load(cls, path: Path) -> "Roles":
         """Read the file over the defaults: a role in the file replaces the default of that name."""
-        declared = RolesFile.model_validate(tomllib.loads(path.read_text())).roles if path.exists() else {}
+        declared = read_config(path, RolesFile).roles
         return cls({name: frozenset(granted) for name, granted in {**DEFAULT_ROLES, **declared}.items()})
 
     @property
