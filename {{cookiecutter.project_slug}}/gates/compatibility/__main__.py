@@ -21,8 +21,10 @@ from gates.compatibility.shapes import Unreadable
 from gates.rig.environment import isolate
 
 FILE = ROOT / "openapi.released.json"
+typer_app = typer.Typer(add_completion=False)
 
 
+@typer_app.command()
 def main(
     file: Annotated[Path, typer.Option(help="The released contract.")] = FILE,
     release: Annotated[bool, typer.Option(help="Write the present contract there, if nothing breaks.")] = False,
@@ -89,4 +91,4 @@ def _major(version: str) -> int:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    typer_app()

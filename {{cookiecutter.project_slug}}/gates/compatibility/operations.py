@@ -86,7 +86,8 @@ class _Pair:
 
     def _parameter(self, before: Place, now: Place) -> Iterator[Change]:
         if _written(before.schema) != _written(now.schema):
-            yield Change(before.pointer, "is written another way (style, explode)", "the same way")
+            what = f"is written as {_written(now.schema)}, not as {_written(before.schema)}"
+            yield Change(before.pointer, what, "the same way")
         yield from self._schema(before, now, request=True, name=before.schema["name"])
 
     def _body(self) -> Iterator[Change]:
@@ -162,9 +163,9 @@ def _called(key: tuple[str, Any]) -> str:
     return f"path parameter {key[1] + 1}" if key[0] == "path" else f"{key[0]} parameter `{key[1]}`"
 
 
-def _written(parameter: Mapping[str, Any]) -> tuple[str, bool]:
-    style = parameter.get("style", "form" if parameter["in"] in {"query", "cookie"} else "simple")
-    return style, parameter.get("explode", style == "form")
+def _written(parameter: Mapping[str, Any]) -> str:
+    style = str(parameter.get("style", "form" if parameter["in"] in {"query", "cookie"} else "simple"))
+    return f"{style}, exploded" if parameter.get("explode", style == "form") else style
 
 
 def _ignored(pointer: str) -> Change:
