@@ -57,15 +57,15 @@ def _judged(file: Path, present: Mapping[str, Any]) -> bool:
     for change, broken in found.items():
         print(_line(change, broken))
     raised = _major(now) > _major(before)
+    count = f"{len(found)} breaking change{'s' if len(found) > 1 else ''} since {before}"
     if not found:
         print(f"compatible: ok, with {before}")
     elif raised:
-        print(f"compatible: {len(found)} breaking changes since {before}, and {now} says so")
+        print(f"compatible: {count}, and {now} says so")
     else:
         next_one = f"{_major(before) + 1}.0.0"
         print(
-            f"compatible: {len(found)} breaking changes since {before}. Do what is allowed instead, or say "
-            f'version = "{next_one}" in config/contract.toml',
+            f'compatible: {count}. Do what is allowed instead, or say version = "{next_one}" in config/contract.toml',
             file=sys.stderr,
         )
     return raised or not found

@@ -103,7 +103,8 @@ class Comparison:
         at = part.pointer if self.request else whole.pointer
         yield from self._open_values(at, part, whole)
         if "enum" in part.keywords:
-            lost = [v for v in part.keywords["enum"] if type_of(v) == kind and not _valid(v, whole)]
+            possible = [v for v in part.keywords["enum"] if type_of(v) == kind and _valid(v, part)]
+            lost = [v for v in possible if not _valid(v, whole)]
             if lost:
                 yield self._change("values", at, _said(*lost))
             return
@@ -141,12 +142,22 @@ class Comparison:
             yield from self._broken(mine[name], theirs[name])
             yield from self.default(mine[name], theirs[name], name)
         before, now = (mine, theirs) if self.request else (theirs, mine)
+        yield from self._named_of_others(
+            part if self.request else whole, [now[name] for name in now.keys() - before.keys()]
+        )
         gone = [name for name in before if name not in now]
         yield from (self._change("gone", at, name) for name in gone)
         demanded = [*whole.keywords.get("required", ())]
         free = [name for name in demanded if name not in part.keywords.get("required", ()) and name not in gone]
         yield from (self._change("required", at, name) for name in free)
         yield from self._others(at, part, whole)
+
+    def _named_of_others(self, released: Shape, new: list[Place]) -> Iterator[Change]:
+        """A new property is one of the other properties of before, where the document said something of those."""
+        others = released.keywords.get("additionalProperties", False)
+        if others is not False:
+            place = Place(others, f"{released.pointer}/additionalProperties")
+            yield from (change for each in new for change in self.changes(place, each))
 
     def _others(self, at: str, part: Shape, whole: Shape) -> Iterator[Change]:
         mine, theirs = (shape.keywords.get("additionalProperties", True) for shape in (part, whole))

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from app.entrypoints.web import create_app
 from app.settings import load_settings
 from gates.compatibility.__main__ import typer_app
 from gates.compatibility.operations import breaking
-from gates.compatibility.shapes import Unreadable
+from gates.compatibility.schemas import Comparison, Place
+from gates.compatibility.shapes import Document, Unreadable
 
 GONE = object()
 NAME = {"type": "string", "minLength": 1, "maxLength": 80, "pattern": "^a"}
@@ -78,6 +82,7 @@ BASE: dict[str, Any] = {
                     "tags": {"type": "array", "maxItems": 5, "items": {"type": "string"}},
                     "label": {"type": "string"},
                     "data": {"type": "object"},
+                    "map": {"type": "object", "additionalProperties": {"type": "integer"}},
                     "parent": {"$ref": "#/components/schemas/NewThing"},
                 },
             },
@@ -174,6 +179,9 @@ BREAKING: dict[str, tuple[Steps, Any, str]] = {
     "pattern changed": ((*TAKES, "name", "pattern"), "^b", 'asks for another pattern: "^b", not "^a"'),
     "a word that is not known here": ((*TAKES, "label", "not"), {"const": "x"}, "asks for another not"),
     "closed": ((*TAKES, "data", "additionalProperties"), False, "no longer takes other properties"),
+    "other properties of a map named": (
+        (*TAKES, "map", "properties"), {"x": {"type": "string"}}, "no longer takes integer",
+    ),
     "others typed": ((*TAKES, "data", "additionalProperties"), {"type": "string"}, "no longer takes array or boolean"),
     "body demanded": ((*POST, "requestBody", "required"), True, "POST /v1/things request body: must now be sent"),
     "body removed": ((*POST, "requestBody"), GONE, "POST /v1/things request body: is no longer known"),
@@ -261,6 +269,61 @@ def test_the_way_back_is_not_the_same_change(kind: str) -> None:
 @pytest.mark.parametrize("kind", ADDITIVE)
 def test_an_addition_passes(kind: str) -> None:
     assert breaking(BASE, changed(*ADDITIVE[kind])) == []
+
+
+def _objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    properties = st.dictionaries(st.sampled_from("pqr"), inner, max_size=2)
+    required = st.lists(st.sampled_from("pq"), max_size=1)
+    others = st.one_of(st.booleans(), inner)
+    return st.builds(
+        lambda p, r, o: {"type": "object", "properties": p, "required": r, "additionalProperties": o},
+        properties, required, others,
+    )  # fmt: skip
+
+
+BOUNDS = st.integers(-1, 3)
+SIMPLE = st.one_of(
+    st.just({}),
+    st.builds(
+        lambda kind: {"type": kind}, st.sampled_from(["null", "boolean", ["string", "null"], ["number", "null"]])
+    ),
+    st.builds(lambda n: {"type": "string", "maxLength": abs(n)}, BOUNDS),
+    st.builds(lambda n: {"type": "string", "minLength": abs(n), "pattern": "a"}, BOUNDS),
+    st.builds(lambda n, m: {"type": "integer", "maximum": n, "minimum": m}, BOUNDS, BOUNDS),
+    st.builds(lambda n: {"type": "number", "exclusiveMaximum": n}, BOUNDS),
+    st.builds(
+        lambda values: {"enum": values}, st.lists(st.sampled_from(["a", "aa", 1, None]), min_size=1, unique=True)
+    ),
+)
+DRAWN = st.recursive(
+    SIMPLE,
+    lambda inner: st.one_of(
+        st.builds(lambda kinds: {"anyOf": kinds}, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(lambda kinds: {"allOf": kinds}, st.lists(inner, min_size=1, max_size=2)),
+        st.builds(lambda items, n: {"type": "array", "items": items, "maxItems": abs(n)}, inner, BOUNDS),
+        _objects(inner),
+    ),
+    max_leaves=4,
+)
+ATOMS: list[Any] = ["", "a", "aa", "abcd", "b", -2, 0, 1, 2, 3.0, 0.5, None, True]
+VALUES = [
+    *ATOMS, [], *([atom] for atom in ATOMS), [1, "a"], [None, None, None, None], {},
+    *({name: atom} for name in "pqs" for atom in ATOMS), *({"p": one, "q": two} for one in ATOMS for two in ATOMS),
+    *({"p": [atom]} for atom in ATOMS), *([{"p": atom}] for atom in ATOMS),
+]  # fmt: skip
+
+
+@settings(max_examples=400, derandomize=True, database=None, deadline=None)
+@given(DRAWN, DRAWN, st.sampled_from(["other", "wider", "narrower", "same"]))
+def test_what_passes_takes_every_value_that_was_taken(old: Any, drawn: Any, how: str) -> None:
+    """By a validator that knows nothing of the comparison."""
+    new = {"other": drawn, "wider": {"anyOf": [old, drawn]}, "narrower": {"allOf": [old, drawn]}, "same": old}[how]
+    nothing = Document({})
+    changes = Comparison(nothing, nothing, request=True).changes(Place(old, "#"), Place(new, "#"))
+    before, now = Draft202012Validator(old), Draft202012Validator(new)
+    refused = [value for value in VALUES if before.is_valid(value) and not now.is_valid(value)]
+    assert changes or not refused
+    assert how not in {"same", "wider"} or not changes
 
 
 def test_a_pointer_says_where_the_promise_stands() -> None:
