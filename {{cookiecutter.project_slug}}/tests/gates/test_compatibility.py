@@ -171,6 +171,10 @@ BREAKING: dict[str, tuple[Steps, Any, str]] = {
     "only some values of a request": ((*TAKES, "label", "enum"), ["x"], 'no longer takes other values than "x"'),
     "longest shorter": ((*TAKES, "name", "maxLength"), 40, "maxLength 40 is narrower than 80"),
     "shortest longer": ((*TAKES, "name", "minLength"), 2, "minLength 2 is narrower than 1"),
+    "shortest where none was": ((*TAKES, "label", "minLength"), 1, "minLength 1 is narrower than none"),
+    "smallest where none was": (
+        (*GET, "parameters", 0, "schema", "minimum"), 0, "minimum 0 is narrower than none",
+    ),
     "smallest greater": ((*TAKES, "size", "minimum"), 2, "minimum 2 is narrower than 1"),
     "greatest smaller": ((*TAKES, "size", "maximum"), 8, "maximum 8 is narrower than 9"),
     "fewer items": ((*TAKES, "tags", "maxItems"), 4, "maxItems 4 is narrower than 5"),
