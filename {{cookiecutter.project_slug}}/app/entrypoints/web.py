@@ -62,7 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
     pages.install(app)
     roles = Roles.load(settings.config_dir / "roles.toml")
     features = [feature.name for feature in FEATURES]
-    contract.install(app, {"features": features, "roles": roles.names, "permissions": sorted(roles.all_permissions)})
+    known = {"features": features, "roles": roles.names, "permissions": sorted(roles.all_permissions)}
+    contract.install(app, known, contract.ContractFile.load(settings.config_dir / "contract.toml").version)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
