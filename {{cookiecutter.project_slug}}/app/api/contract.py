@@ -4,7 +4,6 @@ What the framework writes by itself leaves the errors out, and describes a 422 t
 Gate: validation.
 """
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from app.api.guards import PUBLIC
 from app.api.idempotency import VISIBLE
 from app.api.problems import MEDIA_TYPE
 from app.errors import CATALOGUE
+from app.settings import read_config
 
 ANYWHERE = (400, 408, 413, 429, 431, 500, 503)
 GUARDED = (401, 403)
@@ -71,7 +71,7 @@ class ContractFile(BaseModel):
 
     @classmethod
     def load(cls, path: Path) -> "ContractFile":
-        return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8") if path.exists() else ""))
+        return read_config(path, cls)
 
 
 def install(app: FastAPI, known: Mapping[str, Sequence[str]], version: str) -> None:

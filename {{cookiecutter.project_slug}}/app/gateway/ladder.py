@@ -72,7 +72,9 @@ class LadderModel(WrapperModel):
             with admitted.watched():
                 return await model.request(messages, settings, model_request_parameters)
 
-        return await self._climbed(ask)
+        answer, answering = await self._climbed(ask)
+        await self._noted(answering)
+        return answer
 
     @asynccontextmanager
     async def request_stream(
@@ -95,12 +97,19 @@ class LadderModel(WrapperModel):
                 stream = await attempt.enter_async_context(asked)
                 return stream, attempt.pop_all()
 
-        stream, attempt = await self._climbed(begin)
+        (stream, attempt), answering = await self._climbed(begin)
         async with attempt:
+            await self._noted(answering)
             yield stream
 
-    async def _climbed(self, attempt: Attempt[T]) -> T:
-        """The first model's answer, or that of the first one below it that has any.
+    async def _noted(self, answering: Rung) -> None:
+        if answering is not self._rungs[0]:
+            MODEL_FALLBACKS.labels(answering.model.name).inc()
+            log.warning("model.stood_in", model=answering.model.name, instead_of=self._rungs[0].model.name)
+            await self._stood_in(calling.get().payer.run_id)
+
+    async def _climbed(self, attempt: Attempt[T]) -> tuple[T, Rung]:
+        """The first model's answer, or that of the first one below it that has any, and whose it is.
 
         Raises what the first one failed with, whatever happened below it."""
         until = time.monotonic() + self._deadline.total_seconds()
@@ -109,17 +118,11 @@ class LadderModel(WrapperModel):
             below = len(self._rungs) - place - 1
             left_for_others = below * LEFT_FOR_A_SPARE * self._deadline.total_seconds()
             try:
-                answer = await self._tried(rung, until - left_for_others, attempt)
+                return await self._tried(rung, until - left_for_others, attempt), rung
             except AppError as error:
                 failure = failure or error
                 if below == 0 or not _calls_for_a_spare(error, is_first=place == 0):
                     break
-                continue
-            if place:
-                MODEL_FALLBACKS.labels(rung.model.name).inc()
-                log.warning("model.stood_in", model=rung.model.name, instead_of=self._rungs[0].model.name)
-                await self._stood_in(calling.get().payer.run_id)
-            return answer
         raise failure or AssertionError("a ladder has a rung")
 
     async def _tried(self, rung: Rung, until: float, attempt: Attempt[T]) -> T:
