@@ -62,17 +62,18 @@ def _model_calls_end(proof: Proof, world: World, wire: Wire) -> None:
     for kind in ("hang", "drip", "endless"):
         ran = world.run(who, fault(kind, seconds=12))
         where = f"{wire}, {kind}"
-        proof.same("typed", _code(ran), "provider.timeout", where)
         _in_time(proof, ran.script.seen[0], where)
+        proof.same("typed", _code(ran), "provider.timeout", where)
         script = world.model.script(fault(kind, seconds=12))
-        proof.same("typed", _streamed(world, who, script)["code"], "provider.timeout", f"{where}, streamed")
+        code = _streamed(world, who, script)["code"]
         _in_time(proof, script.seen[0], f"{where}, streamed")
+        proof.same("typed", code, "provider.timeout", f"{where}, streamed")
 
 
 def _in_time(proof: Proof, exchange: Exchange, where: str) -> None:
     took = wait_for(lambda: exchange.ended) - exchange.arrived
-    proof.holds("in-time", took <= DEADLINE + LATE, f"{where}: {took:.1f} s")
     proof.holds("upstream-closed", exchange.closed_early, f"{where}: the provider was left connected")
+    proof.holds("in-time", took <= DEADLINE + LATE, f"{where}: {took:.1f} s")
 
 
 @contextmanager
@@ -88,7 +89,7 @@ def _unanswered() -> Iterator[int]:
 
 def _connections_end(proof: Proof, new_world: NewWorld) -> None:
     with _unanswered() as port, new_world(
-        MODEL_TIMEOUT_MS="30000", MODEL_BASE_URL=f"http://127.0.0.1:{port}/v1"
+        MODEL_TIMEOUT_MS="12000", MODEL_BASE_URL=f"http://127.0.0.1:{port}/v1"
     ) as world:  # fmt: skip
         [who] = world.people(["probe_reader"])
         began = time.monotonic()
