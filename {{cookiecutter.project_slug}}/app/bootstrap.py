@@ -20,6 +20,7 @@ from app.gateway.ladder import LadderModel, Rung
 from app.gateway.metered import CallLimits, MeteredModel
 from app.gateway.providers import open_model
 from app.identity.directory import Directory
+from app.identity.elevations import Elevations
 from app.identity.keys import Keys
 from app.identity.members import Members
 from app.identity.oidc import KeySet, Verifier
@@ -104,6 +105,7 @@ async def _build(
         directory=directory,
         members=Members(db, roles, settings.oidc_issuer or ""),
         keys=Keys(db, roles, settings.environment),
+        elevations=Elevations(db, roles),
         board=board,
         policy=policy,
         ledger=ledger,

@@ -18,6 +18,7 @@ import typer
 
 from app.db.base import new_id, utc_now
 from app.db.tenancy import ALL_TENANTS
+from app.identity.models import Elevation
 from app.runs.models import Run
 from app.runtime import Runtime
 from app.settings import ROOT
@@ -61,6 +62,10 @@ parameters.member_id = "{member}"
 [[operations]]
 include-path-regex = "^/v1/tool-calls/[{{]"
 parameters.call_id = "{call}"
+
+[[operations]]
+include-path-regex = "^/v1/elevations/[{{]"
+parameters.elevation_id = "{elevation}"
 """
 
 
@@ -130,15 +135,20 @@ def _seeded(service: Service, who: Person) -> dict[str, str]:
             digest="0" * 64, reason="asks", requested_by=new_id(), state="pending", created_at=now,
             expires_at=now + timedelta(hours=1),
         )  # fmt: skip
-        async with runtime.db.transaction(ALL_TENANTS) as session:
-            session.add_all([run, call, approval])
         leaver = await people.person(runtime, tenant, ["viewer"])
+        elevation = Elevation(
+            id=new_id(), tenant_id=tenant, member_id=leaver.member_id, key_id=leaver.principal.key_id, hands=[],
+            role="viewer", minutes=60, reason="asks", state="asked", asked_at=now, ends_at=now + timedelta(hours=1),
+        )  # fmt: skip
+        async with runtime.db.transaction(ALL_TENANTS) as session:
+            session.add_all([run, call, approval, elevation])
         return {
             "run": run.id,
             "key": leaver.principal.key_id,
             "member": leaver.member_id,
             "call": call.id,
             "approval": approval.id,
+            "elevation": elevation.id,
         }
 
     made: dict[str, str] = service.inside(make)

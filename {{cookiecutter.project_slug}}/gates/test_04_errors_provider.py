@@ -365,6 +365,10 @@ def _opens(proof: Proof, world: World) -> None:
     for when in ("the trial", "afterwards"):
         ran = world.run(who, final())
         proof.same("recovers", (ran.state["degraded"], _asked(ran.script, SPARE)), (False, 0), when)
+    slow = Reply(**{**vars(final()), "delay": 1.0})
+    both = [world.start(who, slow) for _ in range(2)]
+    seen = [world.settled(who, ran).state["degraded"] for ran in both]
+    proof.same("recovers", seen, [False, False], "two at once:")
 
 
 def _one_trial(proof: Proof, world: World) -> None:

@@ -60,6 +60,7 @@ KNOWN = {
     ("KeyCreate", "scopes"): "permissions",
     ("MemberCreate", "roles"): "roles",
     ("MemberChange", "roles"): "roles",
+    ("ElevationCreate", "role"): "lendable roles",
 }
 
 
