@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import anyio.lowlevel
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
@@ -54,14 +55,18 @@ class Database:
         """One unit of work, committed on a clean exit and rolled back on any exception.
 
         Every ORM query in it is limited to `scope.tenant_id`. May not span a model or tool call:
-        both raise TransactionOpen."""
+        both raise TransactionOpen. Whoever is cancelled in it, is once it has ended: it is short."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
         token = _open_transactions.set(_open_transactions.get() + 1)
         try:
-            async with self._sessions() as session, session.begin():
-                bind(session.sync_session, scope)
-                if not self.is_sqlite:
-                    await (await session.connection()).execute(_SEE_ONLY, {"tenant": scope.tenant_id})
-                yield session
+            # A client that hangs up cancels every await from then on, the rollback's too. Its connection would go back
+            # to the pool with a transaction open, and what the next one there writes would be lost.
+            with anyio.CancelScope(shield=True):
+                async with self._sessions() as session, session.begin():
+                    bind(session.sync_session, scope)
+                    if not self.is_sqlite:
+                        await (await session.connection()).execute(_SEE_ONLY, {"tenant": scope.tenant_id})
+                    yield session
         finally:
             _open_transactions.reset(token)
 
