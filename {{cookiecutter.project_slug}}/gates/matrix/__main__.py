@@ -65,6 +65,8 @@ class Matrix:
 
     holders: Mapping[str, Sequence[str]]  # of each permission
     roles: Sequence[str]
+    by_hand: Mapping[str, str] = field(default_factory=dict)  # the permission of each route that is written down
+    tools: Mapping[str, str] = field(default_factory=dict)  # of each tool
     marks: dict[tuple[str, str], str] = field(default_factory=dict)  # of (route or tool, role)
     count: int = 0
     deviations: list[str] = field(default_factory=list)
@@ -86,7 +88,9 @@ def main(
     """Ask for every cell; exit 1 when one is not as declared, 2 where nothing is declared."""
     isolate()
     began = time.monotonic()
-    matrix = Matrix(_holders(), Roles.load(ROOT / "config" / "roles.toml").names)
+    table = _table()
+    roles, by_hand = Roles.load(ROOT / "config" / "roles.toml").names, {**table.get("routes", {}), **DECLARED}
+    matrix = Matrix(table["permissions"], roles, by_hand, table.get("tools", {}))
     _roles(matrix)
     routes = all_routes()
     with tempfile.TemporaryDirectory(prefix="matrix-") as home, _databases(Path(home), postgres=postgres) as new:
@@ -105,9 +109,10 @@ def main(
     raise SystemExit(0 if held else 1)
 
 
-def _holders() -> dict[str, list[str]]:
+def _table() -> dict[str, Any]:
     try:
-        found: dict[str, list[str]] = tomllib.loads(FILE.read_text(encoding="utf-8"))["permissions"]
+        found = tomllib.loads(FILE.read_text(encoding="utf-8"))
+        found["permissions"]
     except (OSError, KeyError, ValueError) as error:
         print(
             f"config/matrix.toml cannot be read ({type(error).__name__}): it has a table [permissions], with a line "
@@ -156,7 +161,7 @@ def _routes(matrix: Matrix, world: World, routes: Sequence[Route]) -> None:
             if route.is_public and role != NOBODY:
                 continue
             for whose in SIDES[: 1 if route.is_public else 2]:
-                needed = cells.needs(route, DECLARED)
+                needed = cells.needs(route, matrix.by_hand)
                 cell = cells.declare(route, needed, role, whose, matrix.holders, about_one=names_object(route))
                 guessed = not route.is_console and not route.is_public and cell.name not in DECLARED
                 matrix.judge(cell, asker.seen(route, whose), guessed=guessed)
@@ -196,7 +201,11 @@ def _tools(matrix: Matrix, world: World) -> None:
     people: dict[str, Person] = {}
     for role in (*matrix.roles, ROLELESS):
         [people[role]] = world.people([STARTER] if role == ROLELESS else [role, STARTER])
-    asked: list[ToolCell] = [tools.declare(role, spec, matrix.holders, rules) for role in people for spec in specs]
+    asked: list[ToolCell] = [
+        tools.declare(role, spec, matrix.tools.get(spec.name, spec.permission), matrix.holders, rules)
+        for role in people
+        for spec in specs
+    ]
     for cell, seen in zip(asked, tools.observed(world, people, asked), strict=True):
         told = tools.deviation(cell, seen)
         matrix.add(f"tool {cell.tool}", cell.role, TOOL_MARKS[cell.outcome], f"{cell.shown}: {told}" if told else "")
@@ -207,9 +216,13 @@ def _show(matrix: Matrix, routes: Sequence[Route]) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("", "needs", *(column.replace("_", " ") for column in columns)):
         table.add_column(name, justify="left" if name in {"", "needs"} else "center", no_wrap=name == "")
-    rows = [(f"{route.method} {route.path}", cells.needs(route, DECLARED) or "public") for route in routes]
+    rows = [(f"{route.method} {route.path}", cells.needs(route, matrix.by_hand) or "public") for route in routes]
     rows += [(f"GET {path} (operations port)", "inside") for path in OPERATIONS]
-    rows += [(f"tool {spec.name}", spec.permission) for feature in FEATURES for spec in feature.tools]
+    rows += [
+        (f"tool {spec.name}", matrix.tools.get(spec.name, spec.permission))
+        for feature in FEATURES
+        for spec in feature.tools
+    ]
     for row, needed in rows:
         table.add_row(escape(row), needed, *(matrix.marks.get((row, column), "") for column in columns))
     out.print(table)

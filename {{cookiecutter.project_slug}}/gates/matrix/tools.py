@@ -45,9 +45,11 @@ def deviation(cell: ToolCell, seen: ToolSeen) -> str:
     return f"declared {words[cell.offered]}, {cell.outcome}; seen {words[seen.offered]}, {seen.outcome}"
 
 
-def declare(role: str, spec: ToolSpec, holders: Mapping[str, Sequence[str]], rules: list[dict[str, Any]]) -> ToolCell:
+def declare(
+    role: str, spec: ToolSpec, needed: str, holders: Mapping[str, Sequence[str]], rules: list[dict[str, Any]]
+) -> ToolCell:
     """What config/matrix.toml and config/policy.toml say of a call in a run that has read nothing."""
-    if role not in holders.get(spec.permission, ()):
+    if role not in holders.get(needed, ()):
         return ToolCell(role, spec.name, offered=False, outcome="nothing")
     outcomes: dict[str, Outcome] = {"allow": "effect", "ask": "question", "deny": "nothing"}
     decision = next((str(rule["decision"]) for rule in rules if _fits(rule, role, spec)), "deny")

@@ -123,12 +123,16 @@ RULES = [
 
 
 def test_what_is_declared_for_a_tool() -> None:
-    spec = replace(FEATURES[0].tools[0], name="t", permission="runs:write")
+    spec = replace(FEATURES[0].tools[0], name="t")
     read, write, delete = (replace(spec, effect=effect) for effect in (Effect.READ, Effect.WRITE, Effect.DELETE))
-    assert tools.declare("member", read, HOLDERS, RULES) == ToolCell("member", "t", offered=True, outcome="effect")
-    assert tools.declare("member", write, HOLDERS, RULES).outcome == "question"
-    assert tools.declare("member", delete, HOLDERS, RULES).outcome == "nothing"
-    assert tools.declare("viewer", read, HOLDERS, RULES) == ToolCell("viewer", "t", offered=False, outcome="nothing")
+    assert tools.declare("member", read, "runs:write", HOLDERS, RULES) == ToolCell(
+        "member", "t", offered=True, outcome="effect"
+    )
+    assert tools.declare("member", write, "runs:write", HOLDERS, RULES).outcome == "question"
+    assert tools.declare("member", delete, "runs:write", HOLDERS, RULES).outcome == "nothing"
+    assert tools.declare("viewer", read, "runs:write", HOLDERS, RULES) == ToolCell(
+        "viewer", "t", offered=False, outcome="nothing"
+    )
 
 
 def test_a_tool_is_neither_offered_nor_done_otherwise() -> None:
