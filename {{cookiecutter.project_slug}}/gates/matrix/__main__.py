@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -68,11 +69,11 @@ class Matrix:
     by_hand: Mapping[str, str] = field(default_factory=dict)  # the permission of each route that is written down
     tools: Mapping[str, str] = field(default_factory=dict)  # of each tool
     marks: dict[tuple[str, str], str] = field(default_factory=dict)  # of (route or tool, role)
-    count: int = 0
+    counts: Counter[str] = field(default_factory=Counter)  # of what
     deviations: list[str] = field(default_factory=list)
 
-    def add(self, row: str, role: str, mark: str, told: str) -> None:
-        self.count += 1
+    def add(self, row: str, role: str, mark: str, told: str, of: str = "routes") -> None:
+        self.counts[of] += 1
         self.marks[row, role] = self.marks.get((row, role), "") + (MARKS[""] if told else mark)
         if told:
             self.deviations.append(told)
@@ -100,12 +101,17 @@ def main(
             _tools(matrix, world)
     _show(matrix, routes)
     held = not matrix.deviations
-    found = {"cells": matrix.count, "deviations": matrix.deviations, "database": "postgresql" if postgres else "sqlite"}
+    found = {
+        "cells": dict(matrix.counts),
+        "deviations": matrix.deviations,
+        "database": "postgresql" if postgres else "sqlite",
+    }
     suites.keep(suites.MATRIX, ok=held, complete=True, **found)
     for told in matrix.deviations:
         out.print(f"[red]✘[/] {escape(told)}", soft_wrap=True)
-    verdict = "all as declared" if held else f"{len(matrix.deviations)} not as declared"
-    out.print(f"[{'green' if held else 'red'}]{matrix.count} cells, {verdict}[/] in {time.monotonic() - began:.0f} s")
+    out.print("[dim]" + " · ".join(f"{what}: {count:,}" for what, count in matrix.counts.items()) + "[/]")
+    verdict = "[green]all as declared[/]" if held else f"[red]{len(matrix.deviations)} not as declared[/]"
+    out.print(f"{matrix.counts.total():,} cells, {verdict} in {time.monotonic() - began:.0f} s")
     raise SystemExit(0 if held else 1)
 
 
@@ -133,7 +139,7 @@ def _roles(matrix: Matrix) -> None:
             granted, meant = permission in roles.permissions([role]), role in matrix.holders.get(permission, ())
             told = f"{role}: {permission} is {'' if granted else 'not '}granted by roles.toml and "
             told += f"{'' if meant else 'not '}meant by matrix.toml"
-            matrix.add(permission, role, "", "" if granted == meant else told)
+            matrix.add(permission, role, "", "" if granted == meant else told, "grants")
 
 
 @contextmanager
@@ -180,7 +186,7 @@ def _other_verbs(matrix: Matrix, world: World, routes: Sequence[Route], askers: 
             answer = world.service.call(asker.who, verb, path)
             cell = Cell(role, verb, path, "own", "refused")
             told = cells.deviation(cell, Seen(answer.status_code))
-            matrix.add("what no route declares", role, "", f"{cell.shown}: {told}" if told else "")
+            matrix.add("what no route declares", role, "", f"{cell.shown}: {told}" if told else "", "other verbs")
     for path in OPERATIONS:
         answer = world.service.operations(path)
         matrix.judge(Cell(NOBODY, "GET", f"{path} (operations port)", "own", "public"), Seen(answer.status_code))
@@ -208,7 +214,9 @@ def _tools(matrix: Matrix, world: World) -> None:
     ]
     for cell, seen in zip(asked, tools.observed(world, people, asked), strict=True):
         told = tools.deviation(cell, seen)
-        matrix.add(f"tool {cell.tool}", cell.role, TOOL_MARKS[cell.outcome], f"{cell.shown}: {told}" if told else "")
+        matrix.add(
+            f"tool {cell.tool}", cell.role, TOOL_MARKS[cell.outcome], f"{cell.shown}: {told}" if told else "", "tools"
+        )
 
 
 def _show(matrix: Matrix, routes: Sequence[Route]) -> None:
