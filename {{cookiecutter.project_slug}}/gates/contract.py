@@ -23,7 +23,7 @@ from app.runs.models import Run
 from app.runtime import Runtime
 from app.settings import ROOT
 from app.tools.models import Approval, ToolCall
-from gates import subject, suites
+from gates import suites
 from gates.rig import people
 from gates.rig.databases import sqlite_databases
 from gates.rig.environment import isolate
@@ -95,10 +95,7 @@ def main(
             wrong = _run(service, home, ["svc_test_wrong", "svc_test_wronger"], seeded, 30, seed)
         bugs = [line for line in service.log.read_text().splitlines() if '"error.unexpected"' in line]
     print("\n".join(bugs[-5:]))
-    verdict = {"ok": held == 0 and bool(wrong), "complete": seconds >= SECONDS, "mode": "guarded"}
-    suites.SCHEMATHESIS.parent.mkdir(exist_ok=True)
-    told = {**verdict, "at": utc_now().isoformat(), "seed": seed, "subject": subject.current().as_dict()}
-    suites.SCHEMATHESIS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    suites.keep(suites.SCHEMATHESIS, ok=held == 0 and bool(wrong), complete=seconds >= SECONDS, seed=seed)
     print(f"with valid keys: {'HOLDS' if held == 0 else 'BROKEN'} · with wrong ones: {'red' if wrong else 'GREEN'}")
     if not wrong:
         print("A run whose credential is wrong was green: this tool notices nothing.", file=sys.stderr)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import psycopg
 import sqlalchemy as sa
 import structlog
@@ -70,7 +71,9 @@ class Database:
         """One unit of work, committed on a clean exit and rolled back on any exception.
 
         Every ORM query in it is limited to `scope.tenant_id`. May not span a model or tool call: both raise
-        TransactionOpen. Raises StoreAway where the database cannot be had in time."""
+        TransactionOpen. Whoever is cancelled in it, is once it has ended: it is short. Raises StoreAway where the
+        database cannot be had in time."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
         token = _open_transactions.set(_open_transactions.get() + 1)
         try:
             async with self._in_time(), self._sessions() as session, session.begin():
@@ -95,12 +98,12 @@ class Database:
     async def _in_time(self) -> AsyncGenerator[None]:
         """What the database does not do in time, or cannot do now, ends as StoreAway.
 
-        A server that hangs is left by closing the connection. SQLite waits for locks alone and by its own timeout, and
-        a transaction that is abandoned under way would keep the lock until the collector finds it: whoever is
-        cancelled in one ends it first."""
+        A server that hangs is left by closing the connection; SQLite waits for locks alone, and by its own timeout.
+        Shielded, because a caller that hangs up would cancel every await from then on, the rollback's too: the
+        connection would go back to the pool with a transaction open, and keep its lock."""
         patience = math.inf if self.is_sqlite else self._patience.total_seconds()
         try:
-            with anyio.move_on_after(patience, shield=self.is_sqlite) as scope:
+            with anyio.move_on_after(patience, shield=True) as scope:
                 yield
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.OperationalError, OSError) as error:
             if not is_away(error):

@@ -83,9 +83,9 @@ class Keys:
         """Raise Forbidden when a key would give its issuer more than they have themselves.
 
         Platform roles are given out by the platform's operators, and a limited key makes only keys as limited."""
-        unknown = sorted(set(scopes or ()) - self.roles.all_permissions)
+        unknown = [n for n, scope in enumerate(scopes or ()) if scope not in self.roles.all_permissions]
         if unknown:
-            raise RequestInvalid(pointers=[("/scopes", f"unknown permission: {', '.join(unknown)[:200]}")])
+            raise RequestInvalid(pointers=[(f"/scopes/{number}", "unknown permission") for number in unknown])
         async with self.db.transaction(issuer) as session:
             member = await member_of(session, issuer.tenant_id, member_id)
         if self.roles.are_platform(member.roles):

@@ -30,7 +30,7 @@ class Members:
         """Raises Conflict for a name that is taken."""
         async with _unique(), self.db.transaction(ALL_TENANTS) as session:
             if await session.scalar(select(Tenant).where(Tenant.name == name)):
-                raise Conflict(f"A tenant named {name} exists already.")
+                raise Conflict("A tenant of that name exists already.")
             tenant = Tenant(id=new_id(), name=name, created_at=utc_now())
             session.add(tenant)
             await trail.open_chain(session, tenant.id)
@@ -48,7 +48,7 @@ class Members:
         async with _unique(), self.db.transaction(ALL_TENANTS) as session:
             taken = select(Member).where(Member.tenant_id == tenant_id, Member.name == name)
             if await session.scalar(taken):
-                raise Conflict(f"A member named {name} exists already.")
+                raise Conflict("A member of that name exists already.")
             await _require_free(session, issuer, subject)
             member = Member(
                 id=new_id(), tenant_id=tenant_id, name=name, roles=roles, issuer=issuer, subject=subject,
