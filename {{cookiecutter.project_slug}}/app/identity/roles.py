@@ -56,9 +56,8 @@ class Roles:
         return bool(self.permissions(roles) & PLATFORM_PERMISSIONS)
 
     def require_known(self, roles: list[str]) -> None:
-        unknown = sorted(set(roles) - set(self.names))
-        if unknown:
-            raise RequestInvalid(f"Unknown role {', '.join(unknown)}: choose from {', '.join(self.names)}.")
+        if set(roles) - set(self.names):
+            raise RequestInvalid(f"Unknown role: choose from {', '.join(self.names)}.")
 
     @property
     def lendable(self) -> list[str]:

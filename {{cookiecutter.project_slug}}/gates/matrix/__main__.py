@@ -154,14 +154,15 @@ def _routes(matrix: Matrix, world: World, routes: Sequence[Route]) -> None:
     [owner] = world.people([])
     theirs = seeded(store, owner.tenant_id)
     store.add(of_features(owner.tenant_id))
-    giving = next(role for role in matrix.roles if not Roles.load(world.config / "roles.toml").are_platform([role]))
+    lendable = [role for role in Roles.load(world.config / "roles.toml").lendable if role in matrix.roles]
     askers: dict[str, Asker] = {}
     for role in (*matrix.roles, ROLELESS, NOBODY):
         [who] = world.people([] if role in {ROLELESS, NOBODY} else [role])
         may = frozenset(permission for permission, holders in matrix.holders.items() if role in holders)
         standing = seeded(store, who.tenant_id)
         person = None if role == NOBODY else who
-        askers[role] = Asker(world, store, person, who.tenant_id, standing, theirs, giving, may)
+        another = next(other for other in lendable if other != role)
+        askers[role] = Asker(world, store, person, who.tenant_id, standing, theirs, lendable[0], another, may)
     for route in routes:
         for role, asker in askers.items():
             if route.is_public and role != NOBODY:

@@ -24,6 +24,7 @@ PAGES = {
 OTHER_ANSWERS: dict[str, tuple[int, str]] = {
     "POST /console/approvals": (303, "forms lead back to the page, which says what came of them"),
     "POST /console/unknown/{call_id}": (303, "forms lead back to the page, which says what came of them"),
+    "POST /v1/elevations": (409, "one question at a time: the second cell of a role asks again"),
     "POST /console/sign-out": (303, "leads to the page to sign in"),
     "POST /console/sign-in": (401, "no key is given"),
     "GET /console/sign-in/provider": (303, "sends the browser to the provider"),

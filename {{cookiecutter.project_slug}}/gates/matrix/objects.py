@@ -16,7 +16,7 @@ from app.db.base import Base, TenantOwned, new_id, utc_now
 from app.db.tenancy import ALL_TENANTS, bind
 from app.features import FEATURES
 from app.identity import tokens
-from app.identity.models import ApiKey, Member
+from app.identity.models import ApiKey, Elevation, Member
 from app.runs.models import Run
 from app.tools.models import Approval, ToolCall
 
@@ -43,6 +43,12 @@ class Store:
         with Session(self.engine) as session, session.begin():
             bind(session, ALL_TENANTS)
             session.add_all(rows)
+
+    def give(self, elevation_id: str, member_id: str) -> None:
+        """Have somebody else be the one who asked."""
+        with self.engine.begin() as connection:
+            asked = sa.update(Elevation).where(Elevation.id == elevation_id)
+            connection.execute(asked.values(member_id=member_id))
 
     def rows(self, tenant_id: str = "") -> Rows:
         """Every row of this tenant, or of everybody; when a key was last used is no part of it."""
@@ -96,11 +102,15 @@ def seeded(store: Store, tenant_id: str) -> dict[str, str]:
         digest=DIGEST, reason="asks", requested_by=leaver.id, state="pending", created_at=now,
         expires_at=now + timedelta(hours=1),
     )  # fmt: skip
+    loan = Elevation(
+        id=new_id(), tenant_id=tenant_id, member_id=leaver.id, key_id=key.id, hands=[], role="viewer", minutes=60,
+        reason="asks", state="asked", asked_at=now, ends_at=now + timedelta(hours=1),
+    )  # fmt: skip
     known = {
         "run_id": run_id, "call_id": call.id, "approval_id": question.id, "key_id": key.id, "member_id": leaver.id,
-        "tenant_id": tenant_id,
+        "elevation_id": loan.id, "tenant_id": tenant_id,
     }  # fmt: skip
-    store.add([leaver, key, run, call, question])
+    store.add([leaver, key, run, call, question, loan])
     return known
 
 

@@ -32,6 +32,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/members": {"name": "<new>", "roles": ["<role>"]},
     "PATCH /v1/members/{member_id}": {"disabled": True},
     "POST /v1/tenants": {"name": "<new>"},
+    "POST /v1/elevations": {"role": "<another>", "minutes": 5, "reason": WHY},
+    "POST /v1/elevations/{elevation_id}/decision": {"decision": "refuse", "reason": WHY},
     "PUT /v1/switches/{name:path}": {"state": "on", "reason": WHY},
 }
 FORMS: dict[str, dict[str, str]] = {
@@ -63,6 +65,7 @@ SECTIONS = {
     "<h1>Budget": "usage:read",
     "<h1>Runs": "runs:read",
 }
+ASKERS = {"DELETE /v1/elevations/{elevation_id}"}  # of what one has asked for oneself
 STREAM = "GET /v1/runs/{run_id}/events"
 _NOTICE = re.compile(r'<p class="notice"[^>]*>(.*?)</p>', re.DOTALL)
 _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
@@ -89,7 +92,7 @@ def filled(value: Any, known: dict[str, str]) -> Any:
 
 def nothing() -> dict[str, str]:
     """Ids that nothing has."""
-    kinds = ("run_id", "call_id", "approval_id", "key_id", "member_id", "tenant_id")
+    kinds = ("run_id", "call_id", "approval_id", "key_id", "member_id", "elevation_id", "tenant_id")
     return {kind: str(uuid4()) for kind in kinds}
 
 
@@ -119,6 +122,7 @@ class Asker:
     standing: dict[str, str]  # objects of one's own that nothing uses up
     foreign: dict[str, str]
     role_to_give: str
+    role_to_ask: str  # another than their own
     may: frozenset[str]  # what is declared for the role
 
     def seen(self, route: Route, whose: Whose) -> Seen:
@@ -142,7 +146,10 @@ class Asker:
 
     def _own(self, route: Route) -> dict[str, str]:
         uses_up = route.method != "GET" and names_object(route)
-        return seeded(self.store, self.tenant_id) if uses_up else self.standing
+        known = seeded(self.store, self.tenant_id) if uses_up else self.standing
+        if self.who is not None and f"{route.method} {route.path}" in ASKERS:
+            self.store.give(known["elevation_id"], self.who.member_id)
+        return known
 
     def _showed(self, route: Route, answer: Answer, own: dict[str, str]) -> bool:
         """What it is about, and of the console's page exactly the parts that the role may see."""
@@ -165,7 +172,7 @@ class Asker:
 
     def _ask(self, route: Route, known: dict[str, str]) -> Answer:
         name = f"{route.method} {route.path}"
-        known = {**known, "new": f"new-{uuid4().hex[:12]}", "role": self.role_to_give}
+        known = {**known, "new": f"new-{uuid4().hex[:12]}", "role": self.role_to_give, "another": self.role_to_ask}
         target = f"tenant:{known['tenant_id']}" if known["tenant_id"] != self.tenant_id else f"tool:t{uuid4().hex[:8]}"
         path = route.at(**{**known, "name": target})
         if route.is_console:
