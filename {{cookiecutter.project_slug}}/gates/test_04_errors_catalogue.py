@@ -155,7 +155,7 @@ def _others(new_world: NewWorld) -> Met:
 
 
 @pytest.mark.timeout(280)
-@control("ERR-02", cases=152)
+@control("ERR-02", cases=162)
 def test_every_code_is_met_as_its_row_says(proof: Proof, new_world: NewWorld) -> None:
     with new_world(MODEL_TIMEOUT_MS="2000", RUN_MAX_TOOL_CALLS="3", DATABASE_TIMEOUT_S="2") as world:
         who, writer, approver, operator, runner, admin = world.people(

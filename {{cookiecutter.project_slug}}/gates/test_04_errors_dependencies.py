@@ -58,7 +58,7 @@ def _cells(
 
 
 @pytest.mark.timeout(280)
-@control("ERR-12", cases=1)
+@control("ERR-12", cases=20)
 def test_the_database_in_trouble(proof: Proof, new_world: NewWorld, new_postgres: NewDatabase) -> None:
     url = new_postgres()
     told = conninfo_to_dict(url)
@@ -88,7 +88,7 @@ def test_the_database_in_trouble(proof: Proof, new_world: NewWorld, new_postgres
             _cells(proof, DECLARED["database"], wire, ask, meanwhile)
 
 
-@control("ERR-12", cases=1)
+@control("ERR-12", cases=4)
 def test_a_busy_database_file_ends_no_work_that_can_wait(proof: Proof, new_world: NewWorld) -> None:
     with new_world(DATABASE_TIMEOUT_S="1") as world:
         [who] = world.people(["probe_reader"])
@@ -109,7 +109,7 @@ def test_a_busy_database_file_ends_no_work_that_can_wait(proof: Proof, new_world
 
 
 @pytest.mark.timeout(280)
-@control("ERR-12", cases=1)
+@control("ERR-12", cases=16)
 def test_the_model_provider_in_trouble(proof: Proof, new_world: NewWorld) -> None:
     with relay() as wire, new_world(MODEL_BASE_URL=f"{wire.url}/v1", **PATIENCE) as world:
         wire.upstream = _address(world.model.url)
@@ -126,7 +126,7 @@ def test_the_model_provider_in_trouble(proof: Proof, new_world: NewWorld) -> Non
 
 
 @pytest.mark.timeout(280)
-@control("ERR-12", cases=1)
+@control("ERR-12", cases=16)
 def test_the_identity_provider_in_trouble(proof: Proof, new_world: NewWorld) -> None:
     with issuer() as provider, relay(_address(provider.url)) as wire:
         settings = {**provider.settings, "OIDC_JWKS_URL": f"{wire.url}/jwks"}
@@ -163,7 +163,7 @@ def _with_token(world: World, provider: Issuer, kid: str) -> Any:
 
 
 @pytest.mark.timeout(280)
-@control("ERR-12", cases=1)
+@control("ERR-12", cases=24)
 def test_tools_in_trouble(proof: Proof, new_world: NewWorld) -> None:
     with tool_server() as server, relay(_address(server.url)) as wire:
         server.url = f"{wire.url}/mcp/"
@@ -190,7 +190,7 @@ def _asks(world: World, who: Person, tool: str, arguments: dict[str, str]) -> st
 
 
 @pytest.mark.timeout(280)
-@control("ERR-12", cases=1)
+@control("ERR-12", cases=32)
 def test_what_watches_the_service_in_trouble(proof: Proof, new_world: NewWorld) -> None:
     with sink() as end, relay(_address(end.url)) as traces, relay(_address(end.url)) as errors:
         dsn = errors.url.replace("://", "://public@") + "/1"

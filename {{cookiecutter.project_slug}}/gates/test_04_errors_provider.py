@@ -261,7 +261,7 @@ def _by_model(first: Reply, spare: Reply) -> Any:
 
 
 @pytest.mark.timeout(280)
-@control("ERR-05", cases=53)
+@control("ERR-05", cases=54)
 def test_another_model_stands_in_and_the_first_comes_back(proof: Proof, new_world: NewWorld) -> None:
     with new_world(catalogue=models(PATIENT, CHEAP), MODEL_TIMEOUT_MS="4000") as world:
         [who] = world.people(["probe_reader"])

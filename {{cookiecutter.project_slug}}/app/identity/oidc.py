@@ -2,7 +2,8 @@
 
 Issuer, audience, algorithms and the place of the keys come from settings and from nowhere else: not from the token's
 header (`jku`, `x5u`, `jwk`) and not from its issuer's own discovery document. Access tokens are JWTs by RFC 9068.
-What the library reads more leniently than RFC 7515 to 7519 and RFC 8725 is refused before it is asked. Gate: access.
+What the library reads more leniently than RFC 7515 to 7519 and RFC 8725 is refused before it is asked.
+Gate: access, errors.
 """
 
 import base64

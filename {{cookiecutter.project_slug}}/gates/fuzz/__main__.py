@@ -186,7 +186,7 @@ def _everybody(world: World, secret: str) -> Fuzz:
 
 def _play(fuzz: Fuzz, count: int, number: int) -> str:
     """Draw and send; what broke, with the least request that does it, or nothing."""
-    known = {**seeded(Store.at(fuzz.world.owner_url), fuzz.who.tenant_id), "role": "viewer"}
+    known = {**seeded(Store.at(fuzz.world.owner_url), fuzz.who.tenant_id), "role": "viewer", "another": "viewer"}
     strategy = requests(all_routes(), known)
 
     @seed(number)

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from app.entrypoints.web import create_app
-from app.settings import load_settings
+from app.settings import SettingsInvalid, load_settings
 from gates.compatibility.__main__ import typer_app
 from gates.compatibility.operations import breaking
 from gates.compatibility.schemas import Comparison, Place
@@ -408,5 +408,5 @@ def test_the_version_of_the_contract_is_the_team_s(tmp_path: Path) -> None:
     (tmp_path / "contract.toml").write_text('version = "2.1.0"\n')
     assert create_app(settings).openapi()["info"]["version"] == "2.1.0"
     (tmp_path / "contract.toml").write_text('version = "two"\n')
-    with pytest.raises(ValueError, match="version"):
+    with pytest.raises(SettingsInvalid, match="version"):
         create_app(settings)
