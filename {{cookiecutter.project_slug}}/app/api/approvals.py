@@ -41,13 +41,13 @@ class ApprovalView(BaseModel):
         return cls.model_validate(approval, from_attributes=True)
 
 
-class ApprovalDecision(Strict):  # a `Decision` with a `decision` would not be typed in a generated client
+class Decision(Strict):
     decision: Literal["approve", "deny"]
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     reason: Reason
 
 
-class ItemDecision(ApprovalDecision):
+class ItemDecision(Decision):
     id: Id
 
 
@@ -83,7 +83,7 @@ async def list_approvals(
 @router.post("/{approval_id}/decision", response_model=ApprovalView)
 async def decide(
     approval_id: str,
-    body: ApprovalDecision,
+    body: Decision,
     runtime: RuntimeDep,
     principal: Annotated[Principal, require("approvals:decide")],
 ) -> ApprovalView:

@@ -74,7 +74,8 @@ class Scene:
         return yes
 
     async def audit(self) -> ChainReport:
-        return await trail.verify(self.runtime.db, self.user, self.user.tenant_id)
+        async with self.runtime.db.transaction(self.user) as session:
+            return await trail.verify(session, self.user.tenant_id)
 
 
 @asynccontextmanager
