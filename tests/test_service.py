@@ -43,6 +43,12 @@ def test_3_the_demo_tells_the_whole_story(project: Path) -> None:
     assert shown.count("✔") == 13
 
 
+def test_4_a_client_made_from_the_contract_plays_the_critical_flow(project: Path) -> None:
+    shown = succeeds(project, "e2e")
+    assert "✘" not in shown
+    assert shown.count("✔") == 14
+
+
 def test_5_without_the_example_everything_else_still_passes(project: Path, workshop: Path) -> None:
     """The recipe of docs/template.md, followed to the letter."""
     clone = copy(project, workshop)
@@ -64,6 +70,7 @@ def test_5_without_the_example_everything_else_still_passes(project: Path, works
 def test_5b_a_second_feature_touches_only_what_belongs_to_the_user(project: Path, workshop: Path) -> None:
     """The README's five steps, with the tools exactly as docs/tools.md writes them."""
     clone = copy(project, workshop)
+    assert "wrote openapi.released.json" in succeeds(clone, "released")
     parts = TEMPLATE / "tests" / "second_feature"
     shutil.copytree(parts / "library", clone / "app" / "features" / "library")
     shutil.copytree(parts / "checks", clone / "tests" / "features" / "library")
@@ -85,11 +92,12 @@ def test_5b_a_second_feature_touches_only_what_belongs_to_the_user(project: Path
     )
     succeeds(clone, "setup", "format", "migration", "M=add loans")
     looked_at = "tests/features/library tests/db/test_migrations.py tests/api/test_routes.py"
-    shown = succeeds(clone, "lint", "types", "evals", "test", f"ARGS={looked_at}")
+    shown = succeeds(clone, "lint", "types", "compatible", "evals", "test", f"ARGS={looked_at}")
     assert " failed" not in shown
+    assert "compatible: ok" in shown
     status = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True)
     changed = {line[3:] for line in status.stdout.splitlines()}
-    users = ("app/features/", "tests/features/", "config/", "migrations/app/", "uv.lock")
+    users = ("app/features/", "tests/features/", "config/", "migrations/app/", "uv.lock", "openapi.released.json")
     assert changed
     assert {path for path in changed if not path.startswith(users)} == set()
 

@@ -127,7 +127,7 @@ def _drawn(patches: Sequence[Patch], every: int) -> list[Patch]:
 def _baseline(project: Path, controls: Sequence[str]) -> str:
     """Run the proofs of these controls on the service as it is; returns what does not hold."""
     started = time.monotonic()
-    records, last_words = _prove(project, project, controls, "-n", "2", limit=LIMIT_OF_ALL)
+    records, last_words = _prove(project, project, controls, "-n", str(JOBS + 1), limit=LIMIT_OF_ALL)
     seconds = time.monotonic() - started
     if not records:
         return last_words

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,10 +14,13 @@ from app.budgets.spend import Spend
 from app.content.links import Links
 from app.db.engine import Database
 from app.features import FEATURES
+from app.gateway.breaker import Breaker, Health
 from app.gateway.catalog import Catalog
+from app.gateway.ladder import LadderModel, Rung
 from app.gateway.metered import CallLimits, MeteredModel
 from app.gateway.providers import open_model
 from app.identity.directory import Directory
+from app.identity.elevations import Elevations
 from app.identity.keys import Keys
 from app.identity.members import Members
 from app.identity.oidc import KeySet, Verifier
@@ -55,7 +58,7 @@ async def open_runtime(settings: Settings, *, durable: bool = True) -> AsyncGene
 
     Raises StorageUnavailable, ModelUnknown, ModelUnpriced or ProviderNotInstalled before serving."""
     async with AsyncExitStack() as closing:
-        db = Database(settings.database_url)
+        db = Database(settings.database_url, patience=settings.database_timeout)
         closing.push_async_callback(db.close)
         queue: RunQueue = NoQueue()
         if durable:
@@ -102,6 +105,7 @@ async def _build(
         directory=directory,
         members=Members(db, roles, settings.oidc_issuer or ""),
         keys=Keys(db, roles, settings.environment),
+        elevations=Elevations(db, roles),
         board=board,
         policy=policy,
         ledger=ledger,
@@ -167,6 +171,7 @@ class AgentFactory:
     servers: ToolServers
     capabilities: Capabilities
     tools: dict[str, ToolSpec]  # every tool of the process by name: what the guard knows
+    health: dict[str, Health] = field(default_factory=dict)  # of each model
 
     async def agents(self, features: Mapping[str, Feature]) -> Agents:
         catalog = Catalog.load(self.settings.config_dir / "models.toml", self.settings.model_provider)
@@ -196,16 +201,28 @@ class AgentFactory:
     async def _built(
         self, spec: AgentSpec, tools: Sequence[ToolSpec], catalog: Catalog, capabilities: Capabilities
     ) -> BuiltAgent:
-        settings = self.settings
+        rungs = [await self._rung(tier, catalog) for tier in catalog.ladder(spec.tier)]
+        model = LadderModel(
+            rungs,
+            rules=catalog.resilience,
+            deadline=self.settings.model_timeout,
+            stood_in=self.store.mark_degraded,
+        )
+        return build_agent(spec, tools, model, capabilities)
+
+    async def _rung(self, tier: str, catalog: Catalog) -> Rung:
+        """A tier's metered model; what is known of its health is known to all agents that use it."""
+        settings, name, rules = self.settings, catalog.entry(tier).model, catalog.resilience
         key = settings.model_api_key.get_secret_value() if settings.model_api_key else None
-        name = catalog.entry(spec.tier).model
         opened = open_model(settings.model_provider, name, api_key=key, base_url=settings.model_base_url)
         model = MeteredModel(
             await self.closing.enter_async_context(opened),
-            tier=spec.tier,
+            tier=tier,
             catalog=catalog,
             ledger=self.ledger,
             board=self.board,
             limits=CallLimits(settings.model_max_tokens, settings.model_timeout),
         )
-        return build_agent(spec, tools, model, capabilities)
+        rest = timedelta(seconds=rules.breaker_rest_s)
+        known = self.health.setdefault(name, Health(Breaker(name, faults=rules.breaker_faults, rest=rest)))
+        return Rung(model, known)

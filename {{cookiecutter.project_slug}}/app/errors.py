@@ -188,12 +188,32 @@ class ProviderUnavailable(AppError):
     row = ErrorCode("provider.unavailable", 503, "AI features are temporarily limited.", retryable=True)
 
 
+class ProviderRejected(AppError):
+    """The provider takes the request itself for wrong, so no retry and no other model is tried."""
+
+    row = ErrorCode("provider.rejected", 502, "The AI service could not process this task.", page=True)
+
+
 class ProviderAuthFailed(AppError):
     row = ErrorCode("provider.auth_failed", 503, "AI features are temporarily unavailable.", page=True)
 
 
 class ServiceHalted(AppError):
+    """A kill switch is on; `switch` is its name, for this service's own decisions."""
+
     row = ErrorCode("service.halted", 503, "AI actions are paused by the operator.")
+
+    def __init__(self, switch: str = "") -> None:
+        super().__init__()
+        self.switch = switch
+
+
+class StoreAway(AppError):
+    """The database cannot be reached, is too busy or too slow: nothing was changed by the transaction that met it."""
+
+    row = ErrorCode(
+        "service.store_unavailable", 503, "This is not possible at the moment; try again.", retryable=True, page=True
+    )
 
 
 class ServiceDraining(AppError):

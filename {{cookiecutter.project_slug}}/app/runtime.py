@@ -7,6 +7,7 @@ from app.budgets.ledger import Ledger
 from app.budgets.spend import Spend
 from app.db.engine import Database
 from app.identity.directory import Directory
+from app.identity.elevations import Elevations
 from app.identity.keys import Keys
 from app.identity.members import Members
 from app.identity.sign_in import SignIn
@@ -33,6 +34,7 @@ class Runtime:
     directory: Directory
     members: Members
     keys: Keys
+    elevations: Elevations
     board: Board
     policy: Policy
     ledger: Ledger

@@ -11,13 +11,14 @@ import tomllib
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, IPvAnyNetwork, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, IPvAnyNetwork, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
+File = TypeVar("File", bound=BaseModel)
 DEVELOPMENT_SECRET = "development-only-not-a-secret"  # noqa: S105 - refused outside development
 
 
@@ -38,6 +39,7 @@ class Settings(BaseSettings):
     public_url: str = "http://127.0.0.1:8000"
 
     database_url: str = "sqlite:///data/app.db"
+    database_timeout_s: int = Field(10, ge=1, le=60)  # of a transaction; then it is answered with 503
     migration_database_url: str | None = None  # the owner's, for `app migrate`; the service needs no such powers
     session_secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
     config_dir: Path = ROOT / "config"
@@ -93,6 +95,10 @@ class Settings(BaseSettings):
     @property
     def model_timeout(self) -> timedelta:
         return timedelta(milliseconds=self.model_timeout_ms)
+
+    @property
+    def database_timeout(self) -> timedelta:
+        return timedelta(seconds=self.database_timeout_s)
 
     @property
     def approval_ttl(self) -> timedelta:
@@ -190,6 +196,18 @@ class ServiceIdentity:
     def read(cls, path: Path) -> Self:
         project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
         return cls(project["name"], project["version"], project["description"])
+
+
+def read_config(path: Path, model: type[File]) -> File:
+    """A file of CONFIG_DIR, or its defaults where there is none. Raises SettingsInvalid naming what cannot be used."""
+    try:
+        return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
+    except ValidationError as error:
+        issues = error.errors(include_input=False, include_url=False)
+        lines = [f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in issues]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        lines = [str(error)]
+    raise SettingsInvalid(f"{path.parent.name}/{path.name} cannot be used:\n  " + "\n  ".join(lines))
 
 
 def load_settings(**overrides: object) -> Settings:

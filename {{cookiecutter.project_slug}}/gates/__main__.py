@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gates import attestations, evidence, page, report, run, screen, subject, suites
+from gates import attestations, dependencies, evidence, page, report, run, screen, subject, suites
 from gates.attestations import AttestationsUnreadable
 from gates.catalogue import ROOT, Catalogue, CatalogueInvalid
 from gates.evidence import EvidenceUnreadable
@@ -50,10 +50,12 @@ def score(gate: Only = "") -> None:
 
 @app.command("page")
 def write_page() -> None:
-    """Write docs/gates.md from the catalogue."""
-    target = ROOT / "docs" / "gates.md"
-    target.write_text(page.page(Catalogue.load()), encoding="utf-8")
-    print(f"wrote {target}")
+    """Write docs/gates.md from the catalogue, and docs/dependencies.md from what is declared of them."""
+    pages = {"gates.md": page.page(Catalogue.load()), "dependencies.md": dependencies.page(dependencies.load())}
+    for name, text in pages.items():
+        target = ROOT / "docs" / name
+        target.write_text(text, encoding="utf-8")
+        print(f"wrote {target}")
 
 
 def _judged(catalogue: Catalogue, gate: str) -> None:

@@ -144,11 +144,7 @@ class Storm:
     def broken_chains(self) -> int:
         async def verify(runtime: Runtime) -> list[ChainReport]:
             tenants = [tenant for (tenant,) in self.world.sql("SELECT tenant_id FROM audit_heads")]
-            found = []
-            for tenant in tenants:
-                async with runtime.db.transaction(_Scope(tenant)) as session:
-                    found.append(await trail.verify(session, tenant))
-            return found
+            return [await trail.verify(runtime.db, _Scope(tenant), tenant) for tenant in tenants]
 
         reports: list[ChainReport] = self.world.service.inside(verify)
         return sum(not report.intact for report in reports)

@@ -10,20 +10,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.db.base import new_id, utc_now
-from app.db.tenancy import ALL_TENANTS
-from app.runs.models import Run
 from app.runtime import Runtime
 from app.settings import ROOT
-from app.tools.models import Approval, ToolCall
-from gates import subject, suites
-from gates.rig import people
+from gates import suites
+from gates.matrix import objects
 from gates.rig.databases import sqlite_databases
 from gates.rig.environment import isolate
 from gates.rig.people import Person
@@ -43,24 +38,28 @@ checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 503]
 
 [[operations]]
 include-path-regex = "^/v1/approvals/[{{]"
-parameters.approval_id = "{approval}"
+parameters.approval_id = "{approval_id}"
 checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 410, 429]  # its run may have ended
 
 [[operations]]
 include-path-regex = "^/v1/runs/[{{]"
-parameters.run_id = "{run}"
+parameters.run_id = "{run_id}"
 
 [[operations]]
 include-path-regex = "^/v1/keys/[{{]"
-parameters.key_id = "{key}"
+parameters.key_id = "{key_id}"
 
 [[operations]]
 include-path-regex = "^/v1/members/[{{]"
-parameters.member_id = "{member}"
+parameters.member_id = "{member_id}"
 
 [[operations]]
 include-path-regex = "^/v1/tool-calls/[{{]"
-parameters.call_id = "{call}"
+parameters.call_id = "{call_id}"
+
+[[operations]]
+include-path-regex = "^/v1/elevations/[{{]"
+parameters.elevation_id = "{elevation_id}"
 """
 
 
@@ -85,15 +84,12 @@ def main(
         }
         with sqlite_databases(home / "databases") as new, running(new(), home, **settings) as service:
             mine, theirs = _everything(service), _everything(service)
-            seeded = _seeded(service, mine)
+            seeded = objects.seeded(objects.Store.at(service.database_url), mine.tenant_id)
             held = _run(service, home, [mine.key, theirs.key], seeded, seconds, seed)
             wrong = _run(service, home, ["svc_test_wrong", "svc_test_wronger"], seeded, 30, seed)
         bugs = [line for line in service.log.read_text().splitlines() if '"error.unexpected"' in line]
     print("\n".join(bugs[-5:]))
-    verdict = {"ok": held == 0 and bool(wrong), "complete": seconds >= SECONDS, "mode": "guarded"}
-    suites.SCHEMATHESIS.parent.mkdir(exist_ok=True)
-    told = {**verdict, "at": utc_now().isoformat(), "seed": seed, "subject": subject.current().as_dict()}
-    suites.SCHEMATHESIS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    suites.keep(suites.SCHEMATHESIS, ok=held == 0 and bool(wrong), complete=seconds >= SECONDS, seed=seed)
     print(f"with valid keys: {'HOLDS' if held == 0 else 'BROKEN'} · with wrong ones: {'red' if wrong else 'GREEN'}")
     if not wrong:
         print("A run whose credential is wrong was green: this tool notices nothing.", file=sys.stderr)
@@ -109,40 +105,6 @@ def _everything(service: Service) -> Person:
 
     [person] = service.people(service.inside(names))
     return person
-
-
-def _seeded(service: Service, who: Person) -> dict[str, str]:
-    """Something to decide and something to look into, which random tasks do not lead to."""
-
-    async def make(runtime: Runtime) -> dict[str, str]:
-        now, tenant = utc_now(), who.tenant_id
-        run = Run(
-            id=new_id(), tenant_id=tenant, member_id=new_id(), feature="x", idempotency_key="x", request_digest="x",
-            task="x", documents=[], key_id="", granted=[], state="waiting", model="x", prompt_version="x",
-            created_at=now, updated_at=now,
-        )  # fmt: skip
-        call = ToolCall(
-            id=new_id(), tenant_id=tenant, run_id=run.id, call_id="c1", tool="t", effect="write", digest="0" * 64,
-            rule="side-effects", state="unknown", started_at=now,
-        )  # fmt: skip
-        approval = Approval(
-            id=new_id(), tenant_id=tenant, run_id=run.id, call_id="c2", tool="t", effect="write", arguments={},
-            digest="0" * 64, reason="asks", requested_by=new_id(), state="pending", created_at=now,
-            expires_at=now + timedelta(hours=1),
-        )  # fmt: skip
-        async with runtime.db.transaction(ALL_TENANTS) as session:
-            session.add_all([run, call, approval])
-        leaver = await people.person(runtime, tenant, ["viewer"])
-        return {
-            "run": run.id,
-            "key": leaver.principal.key_id,
-            "member": leaver.member_id,
-            "call": call.id,
-            "approval": approval.id,
-        }
-
-    made: dict[str, str] = service.inside(make)
-    return made
 
 
 def _run(service: Service, home: Path, keys: list[str], seeded: dict[str, str], seconds: int, seed: int) -> int:

@@ -21,7 +21,7 @@ LOG = evidence.FILE.with_name("proofs.log")
 REMOTE = evidence.FILE.with_name("remote.jsonl")
 LIMIT_SECONDS = 1500
 ENDING_SECONDS = 30
-WORKERS = 2
+WORKERS = 4  # on two cores too: a proof mostly waits for its service
 NOTHING_SELECTED = 5  # pytest's exit code
 
 

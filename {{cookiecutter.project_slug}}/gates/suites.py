@@ -1,19 +1,34 @@
-"""Suites from outside that level 5 asks for: what each found, if it was run whole, on this very code."""
+"""What suites beside the proofs found, kept with the code it is about.
+
+Level 5 asks for those from outside: one counts if it was run whole and holds, on this very code.
+"""
 
 import json
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from gates import evidence
+from app.db.base import utc_now
+from gates import evidence, subject
 from gates.subject import Subject
 
 AGENTDOJO = evidence.FILE.with_name("agentdojo.json")  # written by `make redteam`
 SCHEMATHESIS = evidence.FILE.with_name("schemathesis.json")  # written by `make contract`
+MATRIX = evidence.FILE.with_name("matrix.json")  # written by `make matrix`: the template's own, as the next one
+FUZZ = evidence.FILE.with_name("fuzz.json")  # written by `make fuzz`
 FRESH = timedelta(days=7)
 
 
+def keep(file: Path, *, ok: bool, complete: bool, **found: Any) -> None:
+    """Write down what a suite found, when, and on which code."""
+    verdict = {"ok": ok, "complete": complete, "mode": "guarded", "at": utc_now().isoformat(), **found}
+    file.parent.mkdir(exist_ok=True)
+    told = json.dumps({**verdict, "subject": subject.current().as_dict()}, indent=1, ensure_ascii=False)
+    file.write_text(told + "\n", encoding="utf-8")
+
+
 def passed(subject: Subject, now: datetime) -> frozenset[str]:
-    """The names of the suites that hold for this subject."""
+    """The names of the suites from outside that hold for this subject."""
     found = {"agentdojo": AGENTDOJO, "schemathesis": SCHEMATHESIS}
     return frozenset(name for name, file in found.items() if _holds(file, subject, now))
 

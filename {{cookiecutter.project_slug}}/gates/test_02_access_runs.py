@@ -1,6 +1,7 @@
 """Gate 2, access: what a client cannot set, and how far the authority of a run and of its delegates goes."""
 
 import json
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -22,11 +23,12 @@ INTERNAL = {
     "tenant_id", "granted", "history", "request_digest", "idempotency_key", "secret_hash", "key_id", "starts", "used",
     "previous_hash", "segment", "document_text", "call_id",
 }  # fmt: skip
-TABLES = ("runs", "approvals", "tool_calls", "api_keys", "members", "budget_caps", "switches")
+ELEVATION = {"role": "probe_nothing", "minutes": 5, "reason": "a drill"}
+TABLES = ("runs", "approvals", "tool_calls", "api_keys", "members", "budget_caps", "switches", "elevations")
 
 
 def _bodies(
-    who: Person, spare: Person, approval: Any, call_id: str, run_id: str
+    who: Person, spare: Person, approval: Any, call_id: str, run_id: str, elevation: str
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """A good body for every route that takes one. A route without an entry here fails the proof."""
     decision = {"decision": "deny", "digest": approval["digest"], "reason": "a drill"}
@@ -43,24 +45,39 @@ def _bodies(
         ("POST", f"/v1/approvals/{approval['id']}/decision"): decision,
         ("POST", "/v1/approvals/decisions"): {"items": [{"id": approval["id"], **decision}]},
         ("POST", f"/v1/tool-calls/{call_id}/resolution"): {"outcome": "happened", "reason": "a drill"},
+        ("POST", "/v1/elevations"): ELEVATION,
+        ("POST", f"/v1/elevations/{elevation}/decision"): {"decision": "refuse", "reason": "a drill"},
     }
+
+
+def _elevated(world: World, asker: Person) -> str:
+    """A question of one who may ask to be lent a role."""
+    answer = world.service.call(asker, "POST", "/v1/elevations", json=ELEVATION)
+    return str(answer.json().get("id", ""))
+
+
+def _with(world: World, permission: str) -> str:
+    """A role of the product's own that has it: the rig's have no loans."""
+    declared: dict[str, list[str]] = tomllib.loads((world.config / "roles.toml").read_text())["roles"]
+    return next(role for role, granted in declared.items() if permission in granted)
 
 
 @control("AUT-07", cases=188)
 def test_clients_set_nothing_that_is_not_theirs_and_see_nothing_of_the_inside(proof: Proof, world: World) -> None:
-    roles = ["probe_writer"], ["probe_admin"], ["platform_operator"], ["probe_approver"]
+    loans = [_with(world, "elevations:request")], [_with(world, "elevations:decide")]
+    roles = ["probe_writer"], ["probe_admin"], ["platform_operator"], ["probe_approver"], *loans
     *people, spare = world.people(*roles, ["probe_reader"])
-    writer, _, _, approver = people
+    writer, _, _, approver, asker, _ = people
     ran = world.run(writer, calls("probe_write", {"text": "x"}), final(), until=("waiting",))
     approval = world.question(approver, ran)
     [(call_id,)] = world.sql("SELECT id FROM tool_calls WHERE run_id = ?", ran.id)
-    bodies = _bodies(writer, spare, approval, call_id, ran.id)
+    bodies = _bodies(writer, spare, approval, call_id, ran.id, _elevated(world, asker))
     with proof.positive("the same bodies without those fields are understood"):
         for (method, path), body in bodies.items():
             answers = {world.service.call(who, method, path, json=body, headers=KEY).status_code for who in people}
             assert answers & {200, 201, 202, 409, 410}, (method, path, answers)
     templates = {(r.method, r.path) for r in all_routes() if r.method != "GET" and r.path.startswith("/v1/")}
-    without_body = {("DELETE", "/v1/keys/{key_id}")}
+    without_body = {("DELETE", "/v1/keys/{key_id}"), ("DELETE", "/v1/elevations/{elevation_id}")}
     proof.same("forbidden-field", len(templates - without_body), len(bodies), "routes that take a body:")
     before = {table: world.sql(f"SELECT * FROM {table}") for table in TABLES}
     for (method, path), body in bodies.items():

@@ -77,6 +77,7 @@ def _runs(world: World, who: Person, runner: Person) -> Met:
         "provider.quota_exhausted": (status(429, kind="insufficient_quota"),),
         "provider.auth_failed": (status(401),),
         "provider.unavailable": (status(500),),
+        "provider.rejected": (status(400),),
         "provider.timeout": (fault("hang", seconds=20),),
     }
     met: Met = {}
@@ -118,6 +119,8 @@ def _decisions(world: World, writer: Person, approver: Person, operator: Person)
     world.service.call(operator, "PUT", "/v1/switches/runs", json=on)
     met["service.halted"] = world.service.start_run(writer, "x", feature="probe")
     world.service.call(operator, "PUT", "/v1/switches/runs", json={**on, "state": "off"})
+    with world.locked():
+        met["service.store_unavailable"] = world.service.call(writer, "GET", "/v1/runs")
     return met
 
 
@@ -152,9 +155,9 @@ def _others(new_world: NewWorld) -> Met:
 
 
 @pytest.mark.timeout(280)
-@control("ERR-02", cases=152)
+@control("ERR-02", cases=162)
 def test_every_code_is_met_as_its_row_says(proof: Proof, new_world: NewWorld) -> None:
-    with new_world(MODEL_TIMEOUT_MS="2000", RUN_MAX_TOOL_CALLS="3") as world:
+    with new_world(MODEL_TIMEOUT_MS="2000", RUN_MAX_TOOL_CALLS="3", DATABASE_TIMEOUT_S="2") as world:
         who, writer, approver, operator, runner, admin = world.people(
             ["probe_reader"], ["probe_writer"], ["probe_approver"], ["platform_operator"], ["hazard_runner"],
             ["probe_admin"],

@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
 
+from app.identity.roles import Roles
 from app.settings import SettingsInvalid, load_settings
 
 PRODUCTION = {
@@ -44,3 +47,21 @@ def test_every_problem_is_named_at_once_and_no_value_is_shown() -> None:
     text = str(refused.value)
     assert all(key in text for key in ("SESSION_SECRET", "PUBLIC_URL", "LOG_LEVEL"))
     assert "tiny-secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[roles]\nking = 7\n", r"roles\.king: Input should be a valid list"),
+        ("[rolls]\n", r"rolls: Extra inputs are not permitted"),
+        ("[roles\n", r"at line 1"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_what_is_wrong(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "roles.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsInvalid, match=rf"roles\.toml cannot be used:\n  .*{told}"):
+        Roles.load(file)
+    file.write_bytes(b"\xff")
+    with pytest.raises(SettingsInvalid, match="cannot be used"):
+        Roles.load(file)

@@ -41,13 +41,13 @@ class ApprovalView(BaseModel):
         return cls.model_validate(approval, from_attributes=True)
 
 
-class Decision(Strict):
+class ApprovalDecision(Strict):  # a `Decision` with a `decision` would not be typed in a generated client
     decision: Literal["approve", "deny"]
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     reason: Reason
 
 
-class ItemDecision(Decision):
+class ItemDecision(ApprovalDecision):
     id: Id
 
 
@@ -83,7 +83,7 @@ async def list_approvals(
 @router.post("/{approval_id}/decision", response_model=ApprovalView)
 async def decide(
     approval_id: str,
-    body: Decision,
+    body: ApprovalDecision,
     runtime: RuntimeDep,
     principal: Annotated[Principal, require("approvals:decide")],
 ) -> ApprovalView:

@@ -57,6 +57,5 @@ async def list_events(
 @router.get("/chain", response_model=ChainView)
 async def verify_chain(runtime: RuntimeDep, principal: Annotated[Principal, require("audit:read")]) -> ChainView:
     """Recompute the tenant's hash chain."""
-    async with runtime.db.transaction(principal) as session:
-        report = await trail.verify(session, principal.tenant_id)
+    report = await trail.verify(runtime.db, principal, principal.tenant_id)
     return ChainView(events=report.events, intact=report.intact, broken_at=report.broken_at)

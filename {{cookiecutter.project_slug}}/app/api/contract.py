@@ -5,17 +5,19 @@ Gate: validation.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.guards import PUBLIC
 from app.api.idempotency import VISIBLE
 from app.api.problems import MEDIA_TYPE
 from app.errors import CATALOGUE
+from app.settings import read_config
 
-VERSION = "1.0.0"  # of the contract, as in /v1: not of the software behind it
 ANYWHERE = (400, 408, 413, 429, 431, 500, 503)
 GUARDED = (401, 403)
 PROBLEM: dict[str, Any] = {
@@ -28,7 +30,8 @@ PROBLEM: dict[str, Any] = {
         "title": {"type": "string"},
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
         "detail": {"type": "string"},
-        "code": {"type": "string", "enum": sorted(CATALOGUE)},
+        # No `enum`: a client made from it today must read a code of tomorrow.
+        "code": {"type": "string", "pattern": r"^[a-z]+\.[a-z_]+$", "x-extensible-enum": sorted(CATALOGUE)},
         "request_id": {"type": "string"},
         "retryable": {"type": "boolean"},
         "retry_after_s": {"type": "integer"},
@@ -57,24 +60,36 @@ KNOWN = {
     ("KeyCreate", "scopes"): "permissions",
     ("MemberCreate", "roles"): "roles",
     ("MemberChange", "roles"): "roles",
+    ("ElevationCreate", "role"): "lendable roles",
 }
 
 
-def install(app: FastAPI, known: Mapping[str, Sequence[str]]) -> None:
+class ContractFile(BaseModel):
+    """config/contract.toml: the version of the contract, not of the software behind it."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: str = Field("1.0.0", pattern=r"^[1-9][0-9]*\.[0-9]+\.[0-9]+$")
+
+    @classmethod
+    def load(cls, path: Path) -> "ContractFile":
+        return read_config(path, cls)
+
+
+def install(app: FastAPI, known: Mapping[str, Sequence[str]], version: str) -> None:
     """Have the application publish the whole contract at /openapi.json.
 
     `known` are the features, roles and permissions of this very service."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _described(app, known)
+            app.openapi_schema = _described(app, known, version)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _described(app: FastAPI, known: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    document = get_openapi(title=app.title, version=VERSION, description=app.description, routes=app.routes)
+def _described(app: FastAPI, known: Mapping[str, Sequence[str]], version: str) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=version, description=app.description, routes=app.routes)
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -51,8 +51,9 @@ async def issue_key(
 ) -> KeyIssued:
     await runtime.keys.require_may_issue(principal, body.member_id, body.scopes)
     issued = await runtime.keys.issue(
-        principal.tenant_id, body.member_id, principal.member_id, scopes=body.scopes, lifetime=timedelta(days=body.days)
-    )
+        principal.tenant_id, body.member_id, principal.member_id, scopes=body.scopes,
+        lifetime=timedelta(days=body.days), hands=principal.persons,
+    )  # fmt: skip
     return KeyIssued(id=issued.id, key=issued.token, expires_at=issued.expires_at)
 
 

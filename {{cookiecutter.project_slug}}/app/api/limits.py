@@ -6,7 +6,6 @@ caller may get up to N times as much, while budgets and caps, which bound what i
 
 import ipaddress
 import time
-import tomllib
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from starlette.requests import HTTPConnection
 
 from app.errors import RateLimited
+from app.settings import read_config
 
 
 class Table(BaseModel):
@@ -52,9 +52,8 @@ class RateLimits:
 
     @classmethod
     def load(cls, path: Path) -> "RateLimits":
-        """Raises ValidationError naming a limit that cannot be read."""
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        return cls(LimitsFile.model_validate(tomllib.loads(text)).limits)
+        """Raises SettingsInvalid naming a limit that cannot be read."""
+        return cls(read_config(path, LimitsFile).limits)
 
     async def count(self, name: str, who: str) -> None:
         """Count one more of `who`. Raises RateLimited, with the time after which it is worth another try."""

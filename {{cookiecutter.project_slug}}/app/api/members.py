@@ -9,6 +9,7 @@ from app.api.guards import require
 from app.api.pagination import PAGE_SIZE, Cursor, Limit, Page
 from app.api.schemas import NO_NUL, Id, Instant, Name, Strict
 from app.api.state import RuntimeDep
+from app.db.base import utc_now
 from app.identity.models import Member
 from app.identity.principal import Principal
 
@@ -34,12 +35,17 @@ class MemberView(BaseModel):
     name: str
     roles: list[str]
     subject: str | None
+    elevated_role: str | None = Field(description="lent at the moment")
+    elevated_until: Instant | None
     disabled_at: Instant | None
     created_at: Instant
 
     @classmethod
     def of(cls, member: Member) -> "MemberView":
-        return cls.model_validate(member, from_attributes=True)
+        shown = cls.model_validate(member, from_attributes=True)
+        if not member.is_elevated(utc_now()):
+            shown.elevated_role = shown.elevated_until = None
+        return shown
 
 
 class Created(BaseModel):

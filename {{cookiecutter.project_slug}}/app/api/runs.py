@@ -71,6 +71,7 @@ class RunView(BaseModel):
     output: Any | None
     error: dict[str, str] | None
     model: str
+    degraded: bool = Field(description="whether another model stood in for `model`")
     prompt_version: str
     usage: RunUsage
     created_at: Instant
@@ -87,7 +88,7 @@ class RunView(BaseModel):
         )
         return cls(
             id=run.id, feature=run.feature, state=run.state, outcome=outcome(run), output=run.output, error=error,
-            model=run.model, prompt_version=run.prompt_version, usage=usage,
+            model=run.model, degraded=run.degraded, prompt_version=run.prompt_version, usage=usage,
             created_at=run.created_at, ended_at=run.ended_at,
         )  # fmt: skip
 

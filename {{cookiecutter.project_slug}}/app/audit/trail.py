@@ -6,6 +6,7 @@ Gate: security, errors.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.models import AuditEvent, AuditHead
 from app.db.base import new_id, utc_now
+from app.db.engine import Database
+from app.db.tenancy import TenantScope
 
+VERIFIED_AT_ONCE = 1_000
 PLATFORM = "platform"  # the tenant id of events that belong to no customer
 
 
@@ -64,19 +68,35 @@ async def append(
     return record
 
 
-async def verify(session: AsyncSession, tenant_id: str) -> ChainReport:
-    """Recompute a tenant's whole chain and compare it with its head."""
+async def verify(db: Database, scope: TenantScope, tenant_id: str) -> ChainReport:
+    """Recompute a tenant's whole chain and compare it with its head.
+
+    In pages, each a transaction of its own, so that a long chain keeps no lock for long; what is appended meanwhile is
+    read as well."""
     expected, sequence = "0" * 64, 0
-    query = select(AuditEvent).where(AuditEvent.tenant_id == tenant_id).order_by(AuditEvent.sequence)
-    async for record in await session.stream_scalars(query):
-        sequence += 1
-        fits = record.sequence == sequence and record.previous_hash == expected and record.hash == _digest(record)
-        if not fits:
-            return ChainReport(tenant_id, sequence, sequence)
-        expected = record.hash
-    head = await session.get(AuditHead, tenant_id, populate_existing=True)
-    complete = head is not None and head.sequence == sequence and head.hash == expected
-    return ChainReport(tenant_id, sequence, None if complete else sequence + 1)
+    while True:
+        records = await _page(db, scope, tenant_id, after=sequence)
+        for record in records:
+            sequence += 1
+            fits = record.sequence == sequence and record.previous_hash == expected and record.hash == _digest(record)
+            if not fits:
+                return ChainReport(tenant_id, sequence, sequence)
+            expected = record.hash
+        if records:
+            continue
+        async with db.transaction(scope) as session:
+            head = await session.get(AuditHead, tenant_id)
+        if head is not None and (head.sequence, head.hash) == (sequence, expected):
+            return ChainReport(tenant_id, sequence, None)
+        grew = head is not None and head.sequence > sequence
+        if not grew or not await _page(db, scope, tenant_id, after=sequence):
+            return ChainReport(tenant_id, sequence, sequence + 1)
+
+
+async def _page(db: Database, scope: TenantScope, tenant_id: str, *, after: int) -> Sequence[AuditEvent]:
+    query = select(AuditEvent).where(AuditEvent.tenant_id == tenant_id, AuditEvent.sequence > after)
+    async with db.transaction(scope) as session:
+        return list(await session.scalars(query.order_by(AuditEvent.sequence).limit(VERIFIED_AT_ONCE)))
 
 
 def _digest(record: AuditEvent) -> str:

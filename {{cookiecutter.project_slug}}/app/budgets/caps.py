@@ -1,6 +1,5 @@
 """Which caps apply to a call: global per day, tenant per month, member per day, and per run."""
 
-import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.budgets.money import to_micro
 from app.db.base import utc_now
+from app.settings import read_config
 
 
 class CapsTable(BaseModel):
@@ -48,8 +48,7 @@ class Caps:
 
     @classmethod
     def load(cls, path: Path) -> "Caps":
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        return cls(BudgetsFile.model_validate(tomllib.loads(text)).caps)
+        return cls(read_config(path, BudgetsFile).caps)
 
     def of(self, payer: Payer, at: datetime | None = None) -> list[Cap]:
         """Every cap the payer's call must fit under, in the one order in which rows are locked."""

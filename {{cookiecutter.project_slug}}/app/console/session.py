@@ -15,7 +15,7 @@ from fastapi import Depends, Request, Response
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from app.api.state import RuntimeDep
-from app.errors import AppError, Forbidden, Unauthenticated
+from app.errors import AppError, Forbidden, StoreAway, Unauthenticated
 from app.identity.principal import Principal
 from app.identity.sign_in import Attempt
 from app.settings import Settings
@@ -121,10 +121,12 @@ def forget_notice(response: Response) -> None:
 
 
 async def current(request: Request, runtime: RuntimeDep) -> Session:
-    """Raises SignedOut when the cookie is missing, forged, too old or names whose access has ended."""
+    """Raises SignedOut when the cookie is missing, forged, too old or names whose access has ended; StoreAway."""
     try:
         data: dict[str, Any] = _signer(runtime.settings).loads(request.cookies.get(COOKIE, ""), max_age=LIFETIME_S)
         principal = await runtime.directory.resume_session(data["member"], data["key"], data["started"])
+    except StoreAway:
+        raise
     except (BadSignature, AppError, KeyError):
         raise SignedOut from None
     return Session(principal, data["csrf"])

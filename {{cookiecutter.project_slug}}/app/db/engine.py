@@ -1,23 +1,37 @@
-"""The database: SQLite by default, PostgreSQL by DATABASE_URL, and the only place that commits. Gate: access."""
+"""The database: SQLite by default, PostgreSQL by DATABASE_URL, and the only place that commits.
 
+Gate: access, errors.
+"""
+
+import math
+import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
+import psycopg
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from app.db.tenancy import TenantScope, bind
 from app.db.walls import SETTING
+from app.errors import StoreAway
 
+log = structlog.get_logger(__name__)
 _open_transactions: ContextVar[int] = ContextVar("open_transactions", default=0)
-BUSY_TIMEOUT_MS = 30_000
+BUSY_TIMEOUT_MS = 30_000  # for what waits in other ways than through `Database`: the durable engine, migrations
 # For this transaction alone: a pooled connection must not carry a tenant over. See `walls`.
-_SEE_ONLY = sa.text(f"SELECT set_config('{SETTING}', :tenant, true)")
+_SEE_ONLY = sa.text(
+    f"SELECT set_config('{SETTING}', :tenant, true), set_config('statement_timeout', :patience_ms, true)"
+)
 
 
 class TransactionOpen(RuntimeError):
@@ -35,39 +49,70 @@ def require_no_transaction(what: str) -> None:
 
 
 class Database:
-    def __init__(self, url: str) -> None:
-        self.url = make_url(url)
+    """`patience` is how long a transaction may take, the wait for a connection or for a lock included."""
+
+    def __init__(self, url: str, *, patience: timedelta = timedelta(seconds=10)) -> None:
+        self.url, self._patience = make_url(url), patience
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             _require_writable(self.url)
+        pooled = {"pool_size": 10, "max_overflow": 10, "pool_pre_ping": True, "pool_timeout": patience.total_seconds()}
         self._engine = create_async_engine(
             _with_driver(self.url, sqlite="aiosqlite"),
             hide_parameters=True,  # an error's text must not carry what a caller sent
-            **({} if self.is_sqlite else {"pool_size": 10, "max_overflow": 10, "pool_pre_ping": True}),
+            **({} if self.is_sqlite else pooled),
         )
         if self.is_sqlite:
-            _tune_sqlite(self._engine.sync_engine)
+            _tune_sqlite(self._engine.sync_engine, busy_timeout_ms=self._patience_ms)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
 
     @asynccontextmanager
     async def transaction(self, scope: TenantScope) -> AsyncGenerator[AsyncSession]:
         """One unit of work, committed on a clean exit and rolled back on any exception.
 
-        Every ORM query in it is limited to `scope.tenant_id`. May not span a model or tool call:
-        both raise TransactionOpen."""
+        Every ORM query in it is limited to `scope.tenant_id`. May not span a model or tool call: both raise
+        TransactionOpen. Whoever is cancelled in it, is once it has ended: it is short. Raises StoreAway where the
+        database cannot be had in time."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
         token = _open_transactions.set(_open_transactions.get() + 1)
         try:
-            async with self._sessions() as session, session.begin():
+            async with self._in_time(), self._sessions() as session, session.begin():
                 bind(session.sync_session, scope)
                 if not self.is_sqlite:
-                    await (await session.connection()).execute(_SEE_ONLY, {"tenant": scope.tenant_id})
+                    told = {"tenant": scope.tenant_id, "patience_ms": str(self._patience_ms)}
+                    await (await session.connection()).execute(_SEE_ONLY, told)
                 yield session
         finally:
             _open_transactions.reset(token)
 
     async def ping(self) -> None:
-        async with self._engine.connect() as connection:
+        """Raises StoreAway."""
+        async with self._in_time(), self._engine.connect() as connection:
             await connection.execute(sa.text("select 1"))
+
+    @property
+    def _patience_ms(self) -> int:
+        return round(self._patience.total_seconds() * 1_000)
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncGenerator[None]:
+        """What the database does not do in time, or cannot do now, ends as StoreAway.
+
+        A server that hangs is left by closing the connection; SQLite waits for locks alone, and by its own timeout.
+        Shielded, because a caller that hangs up would cancel every await from then on, the rollback's too: the
+        connection would go back to the pool with a transaction open, and keep its lock."""
+        patience = math.inf if self.is_sqlite else self._patience.total_seconds()
+        try:
+            with anyio.move_on_after(patience, shield=True) as scope:
+                yield
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.OperationalError, OSError) as error:
+            if not is_away(error):
+                raise
+            log.warning("store.away", error=type(error).__name__)
+            raise StoreAway from error
+        if scope.cancelled_caught:
+            log.warning("store.away", error="too slow")
+            raise StoreAway
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -102,7 +147,27 @@ def _require_writable(url: URL) -> None:
         ) from None
 
 
-def _tune_sqlite(engine: sa.Engine) -> None:
+# By SQLSTATE (PostgreSQL's documentation, appendix A): connection, resources, shutdown, system; and what another try
+# may well not meet again: a conflict of transactions, a lock or a statement that took too long.
+_AWAY_STATES = ("08", "53", "57P", "58", "40", "55P03", "57014")
+_AWAY_SQLITE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
+_AWAY_SQLITE |= {sqlite3.SQLITE_CANTOPEN}
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database could not be reached, or was too busy, and not that it was asked for something wrong."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    match cause:
+        case psycopg.Error(sqlstate=None):
+            return isinstance(cause, psycopg.OperationalError)
+        case psycopg.Error(sqlstate=str(state)):
+            return state.startswith(_AWAY_STATES)
+        case sqlite3.Error():
+            return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _AWAY_SQLITE
+    return isinstance(cause, OSError | sa.exc.TimeoutError)
+
+
+def _tune_sqlite(engine: sa.Engine, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
     """Write-ahead log, and every transaction takes the write lock at its start.
 
     A deferred transaction that reads and then writes fails at once with "database is locked" when
@@ -112,7 +177,7 @@ def _tune_sqlite(engine: sa.Engine) -> None:
     def on_connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_TIMEOUT_MS}", "foreign_keys=ON"):
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={busy_timeout_ms}", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

@@ -193,7 +193,7 @@ def verify_audit(as_json: Json = False) -> None:
     async def work(runtime: Runtime) -> list[ChainReport]:
         async with runtime.db.transaction(ALL_TENANTS) as session:
             tenant_ids = list(await session.scalars(select(AuditHead.tenant_id).order_by(AuditHead.tenant_id)))
-            return [await trail.verify(session, tenant_id) for tenant_id in tenant_ids]
+        return [await trail.verify(runtime.db, ALL_TENANTS, tenant_id) for tenant_id in tenant_ids]
 
     reports = with_runtime(work)
     rows = [

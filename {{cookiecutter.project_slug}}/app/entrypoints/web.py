@@ -10,7 +10,21 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
-from app.api import approvals, audit, calls, contract, events, health, keys, members, problems, runs, switches, usage
+from app.api import (
+    approvals,
+    audit,
+    calls,
+    contract,
+    elevations,
+    events,
+    health,
+    keys,
+    members,
+    problems,
+    runs,
+    switches,
+    usage,
+)
 from app.api.limits import RateLimits
 from app.api.middleware import RequestEnvelope, security_headers
 from app.bootstrap import open_runtime
@@ -21,7 +35,7 @@ from app.runs.engine import running_worker
 from app.settings import Settings
 from app.telemetry.metrics import REGISTRY
 
-ROUTERS = (health, runs, events, calls, approvals, usage, keys, members, audit, switches)
+ROUTERS = (health, runs, events, calls, approvals, usage, keys, members, elevations, audit, switches)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -61,8 +75,13 @@ def create_app(settings: Settings) -> FastAPI:
             app.include_router(feature.router)
     pages.install(app)
     roles = Roles.load(settings.config_dir / "roles.toml")
-    features = [feature.name for feature in FEATURES]
-    contract.install(app, {"features": features, "roles": roles.names, "permissions": sorted(roles.all_permissions)})
+    known = {
+        "features": [feature.name for feature in FEATURES],
+        "roles": roles.names,
+        "lendable roles": roles.lendable,
+        "permissions": sorted(roles.all_permissions),
+    }
+    contract.install(app, known, contract.ContractFile.load(settings.config_dir / "contract.toml").version)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -3,9 +3,8 @@
 Gate: cost, validation.
 """
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.budgets.money import to_micro
 from app.errors import ModelUnknown, ModelUnpriced
+from app.settings import read_config
 
 OFFLINE_MODEL = "offline-deterministic-1"
 MILLION = Decimal(1_000_000)
@@ -28,6 +28,7 @@ class ModelEntry(BaseModel):
     input_usd_per_mtok: Decimal | None = Field(None, gt=0)
     output_usd_per_mtok: Decimal | None = Field(None, gt=0)
     context_tokens: int | None = Field(None, ge=1_000, description="input and output together; left out, the library's")
+    fallbacks: tuple[str, ...] = Field((), max_length=3, description="tiers that stand in for it, first to last")
 
 
 DEFAULT_TABLE: dict[str, dict[str, ModelEntry]] = {
@@ -39,8 +40,22 @@ DEFAULT_TABLE: dict[str, dict[str, ModelEntry]] = {
 }
 
 
+class ResilienceRules(BaseModel):
+    """How a failing model is treated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    attempts: int = Field(3, ge=1, le=5, description="requests for one call at one model")
+    first_wait_ms: int = Field(
+        200, ge=1, le=10_000, description="doubles with each retry; a random part of it is waited"
+    )
+    longest_wait_ms: int = Field(4_000, ge=1, le=60_000)
+    breaker_faults: int = Field(5, ge=1, le=1_000, description="in a row; then the model is left alone")
+    breaker_rest_s: int = Field(30, ge=1, le=3_600, description="for so long; then one call is let through")
+
+
 class ModelsFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
+    resilience: ResilienceRules = ResilienceRules()
     providers: dict[str, dict[str, ModelEntry]] = Field(default_factory=dict)
 
 
@@ -48,18 +63,30 @@ class ModelsFile(BaseModel):
 class Catalog:
     provider: str
     tiers: Mapping[str, ModelEntry]
+    resilience: ResilienceRules = field(default_factory=ResilienceRules)
 
     @classmethod
     def load(cls, path: Path, provider: str) -> "Catalog":
-        """Read one provider's tiers; raises ModelUnpriced at start for a model nobody can price."""
-        declared = ModelsFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
-        tiers = (declared.providers if declared else {}).get(provider) or DEFAULT_TABLE.get(provider)
+        """Read one provider's tiers.
+
+        Raises ModelUnpriced at start for a model nobody can price, ModelUnknown for a fallback that is no tier."""
+        declared = read_config(path, ModelsFile)
+        tiers = declared.providers.get(provider) or DEFAULT_TABLE.get(provider)
         if not tiers:
             raise ModelUnknown(f"config/models.toml has no [providers.{provider}] table.")
-        catalog = cls(provider, tiers)
+        catalog = cls(provider, tiers, declared.resilience)
         for tier in tiers:
             catalog.cost_micro(tier, input_tokens=1, output_tokens=1)
+            catalog.ladder(tier)
         return catalog
+
+    def ladder(self, tier: str) -> list[str]:
+        """The tier and those that stand in for it. Raises ModelUnknown."""
+        rungs = [tier, *self.entry(tier).fallbacks]
+        models = [self.entry(rung).model for rung in rungs]
+        if len(set(models)) < len(models):
+            raise ModelUnknown(f"The fallbacks of tier {tier} must be other models, each once.")
+        return rungs
 
     def entry(self, tier: str) -> ModelEntry:
         if tier not in self.tiers:

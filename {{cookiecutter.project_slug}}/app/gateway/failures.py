@@ -1,5 +1,10 @@
 """What went wrong at a provider, in this service's own terms. Gate: security, errors."""
 
+import math
+from collections.abc import Mapping
+from datetime import UTC, timedelta
+from email.utils import parsedate_to_datetime
+
 import httpx2
 from pydantic_ai.exceptions import (
     AgentRunError,
@@ -10,6 +15,7 @@ from pydantic_ai.exceptions import (
     UnexpectedModelBehavior,
 )
 
+from app.db.base import utc_now
 from app.errors import (
     AppError,
     ContextTooLong,
@@ -18,10 +24,20 @@ from app.errors import (
     ProviderOverloaded,
     ProviderQuotaExhausted,
     ProviderRateLimited,
+    ProviderRejected,
     ProviderTimeout,
     ProviderUnavailable,
 )
 
+BY_STATUS: dict[int, type[AppError]] = {
+    401: ProviderAuthFailed,
+    402: ProviderQuotaExhausted,
+    403: ProviderAuthFailed,
+    408: ProviderTimeout,
+    429: ProviderRateLimited,
+    503: ProviderOverloaded,
+    529: ProviderOverloaded,
+}
 TOO_LONG = ("context_length_exceeded", "prompt is too long", "request_too_large")
 
 
@@ -33,7 +49,9 @@ def classified(error: Exception) -> Exception:
         case TimeoutError() | ModelTimeoutError() | httpx2.TimeoutException():
             return ProviderTimeout()
         case ModelHTTPError(status_code=status):
-            return _of_status(status, str(error.body))
+            told = _of_status(status, str(error.body))
+            told.retry_after = retry_after(error.headers or {})
+            return told
         case UnexpectedModelBehavior() | IndexError() | KeyError():
             return ModelOutputInvalid()
         case ModelAPIError() | AgentRunError() | httpx2.HTTPError():
@@ -43,18 +61,29 @@ def classified(error: Exception) -> Exception:
 
 def _of_status(status: int, body: str) -> AppError:
     """By what both the OpenAI and the Anthropic interface document for their errors."""
-    match status:
-        case 401 | 403:
-            return ProviderAuthFailed()
-        case 402:
-            return ProviderQuotaExhausted()
-        case 429:
-            return ProviderQuotaExhausted() if "insufficient_quota" in body else ProviderRateLimited()
-        case 503 | 529:
-            return ProviderOverloaded()
-        case 400 | 413 if any(word in body for word in TOO_LONG):
-            return ContextTooLong()
-    return ProviderUnavailable()
+    if status in {400, 413} and any(word in body for word in TOO_LONG):
+        return ContextTooLong()
+    if status == 429 and "insufficient_quota" in body:
+        return ProviderQuotaExhausted()
+    if status in BY_STATUS:
+        return BY_STATUS[status]()
+    return ProviderRejected() if 400 <= status < 500 else ProviderUnavailable()
+
+
+def retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    """How long the provider asks to wait: `Retry-After` in seconds or as a date (RFC 9110), or its finer kin."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        text = headers.get(name, "")
+        try:
+            seconds = float(text) * unit
+        except ValueError:
+            continue
+        return timedelta(seconds=min(seconds, 86_400.0)) if math.isfinite(seconds) and seconds >= 0 else None
+    try:
+        at = parsedate_to_datetime(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return max(timedelta(), (at if at.tzinfo else at.replace(tzinfo=UTC)) - utc_now())
 
 
 def was_not_billed(error: Exception) -> bool:

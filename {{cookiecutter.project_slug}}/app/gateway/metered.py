@@ -4,6 +4,7 @@ It sits inside the model, not around the agent, so plain requests and streams ar
 Gate: errors, cost, validation.
 """
 
+import math
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -68,6 +69,7 @@ class MeteredModel(WrapperModel):
     ) -> None:
         super().__init__(wrapped)
         self._tier, self._catalog, self._ledger, self._board, self._limits = tier, catalog, ledger, board, limits
+        self.name = catalog.entry(tier).model
 
     async def request(
         self,
@@ -89,21 +91,24 @@ class MeteredModel(WrapperModel):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
         run_context: RunContext[Any] | None = None,
+        *,
+        begins: timedelta | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
+        """`begins`: how long its first byte may take, where that is less than the whole may."""
         settings = self._clamped(model_settings)
         sent, _ = hidden(messages)  # a stream's reader gets the placeholders: a piece of text may end within one
-        async with (
-            self._metered(sent, model_request_parameters, settings) as bill,
-            self.wrapped.request_stream(sent, settings, model_request_parameters, run_context) as stream,
-        ):
-            yield stream
-            bill.usage = stream.usage  # not reached on an abort: then the worst case is charged
+        async with self._metered(sent, model_request_parameters, settings) as bill:
+            with anyio.fail_after(min(_seconds(settings), begins.total_seconds() if begins else math.inf)) as opening:
+                async with self.wrapped.request_stream(sent, settings, model_request_parameters, run_context) as stream:
+                    opening.deadline = math.inf
+                    yield stream
+                    bill.usage = stream.usage  # not reached on an abort: then the worst case is charged
 
     def _clamped(self, settings: ModelSettings | None) -> ModelSettings:
+        """No more output and no more time than allowed; a caller may ask for less of either."""
         asked = (settings or {}).get("max_tokens") or self._limits.max_tokens
-        limits = ModelSettings(
-            max_tokens=min(asked, self._limits.max_tokens), timeout=self._limits.deadline.total_seconds()
-        )
+        most = self._limits.deadline.total_seconds()
+        limits = ModelSettings(max_tokens=min(asked, self._limits.max_tokens), timeout=min(most, _seconds(settings)))
         return {**(settings or {}), **limits}
 
     @asynccontextmanager
@@ -112,16 +117,16 @@ class MeteredModel(WrapperModel):
     ) -> AsyncGenerator["Bill"]:
         require_no_transaction("model call")
         call = calling.get()
-        model = self._catalog.entry(self._tier).model
-        switches = ("runs", f"model:{model}", f"tenant:{call.payer.tenant_id}", f"feature:{call.feature}")
+        # The model's own comes last: where one of the others is on as well, no other model stands in.
+        switches = ("runs", f"tenant:{call.payer.tenant_id}", f"feature:{call.feature}", f"model:{self.name}")
         await self._board.require_clear(*switches)
         bill = Bill(input_bound(messages, parameters), settings["max_tokens"])
         self._require_room(bill)
-        purpose = CallPurpose(call.feature, model, call.prompt_version)
+        purpose = CallPurpose(call.feature, self.name, call.prompt_version)
         held = await self._ledger.reserve(call.payer, self._price(bill.worst), purpose)
         outcome = "failed"
         try:
-            with anyio.fail_after(self._limits.deadline.total_seconds()):
+            with anyio.fail_after(_seconds(settings)):
                 yield bill
             outcome = "ok"
         except Exception as error:
@@ -130,7 +135,7 @@ class MeteredModel(WrapperModel):
             raise classified(error) from error
         finally:
             with anyio.CancelScope(shield=True):
-                await self._settle(held, bill, model, outcome)
+                await self._settle(held, bill, outcome)
 
     def _require_room(self, bill: "Bill") -> None:
         """Raise ContextTooLong for what cannot fit: the provider would charge for reading it, or cut it silently."""
@@ -138,20 +143,26 @@ class MeteredModel(WrapperModel):
         if room is not None and bill.worst.input_tokens // BYTES_PER_TOKEN + bill.worst.output_tokens > room:
             raise ContextTooLong
 
-    async def _settle(self, held: Reservation, bill: "Bill", model: str, outcome: str) -> None:
+    async def _settle(self, held: Reservation, bill: "Bill", outcome: str) -> None:
         reported = bill.worst if bill.missing(outcome) else bill.usage
         usage = RequestUsage(
             input_tokens=min(reported.input_tokens, MOST_TOKENS), output_tokens=min(reported.output_tokens, MOST_TOKENS)
         )
         cost = self._price(usage)
         await self._ledger.settle(held, Used(cost, usage.input_tokens, usage.output_tokens))
-        MODEL_CALLS.labels(model, outcome).inc()
-        MODEL_COST_USD.labels(model).inc(cost / 1_000_000)
+        MODEL_CALLS.labels(self.name, outcome).inc()
+        MODEL_COST_USD.labels(self.name).inc(cost / 1_000_000)
 
     def _price(self, usage: RequestUsage) -> int:
         if not usage.input_tokens and not usage.output_tokens:
             return 0
         return self._catalog.cost_micro(self._tier, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+
+
+def _seconds(settings: ModelSettings | None) -> float:
+    """The time a request is given."""
+    asked = (settings or {}).get("timeout")
+    return float(asked) if isinstance(asked, int | float) else math.inf
 
 
 def _whole(response: ModelResponse) -> ModelResponse:

@@ -1,7 +1,8 @@
 """The models of the supported providers, with the SDK's own retries off.
 
 Only the chosen provider's SDK is installed and imported. Hidden SDK retries multiply latency and
-spend, so one attempt here is one request at the provider. Gate: cost.
+spend, so one attempt here is one request at the provider. How long a request may take is said with each one; a
+connection is given less, because one that is not there after a few seconds will not come. Gate: errors, cost.
 """
 
 from collections.abc import AsyncGenerator
@@ -9,11 +10,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from typing import Any
 
-from pydantic_ai.models import Model
+import httpx2
+from pydantic_ai.models import Model, create_async_httpx2_client
 from pydantic_ai.models.function import FunctionModel
 
 from app.gateway.catalog import OFFLINE_MODEL
 from app.gateway.offline import reply, stream_reply
+
+CONNECT_S = 3.0
+READ_S = 120.0  # where a request does not say less: the longest MODEL_TIMEOUT_MS there is
 
 
 @asynccontextmanager
@@ -26,22 +31,31 @@ async def open_model(provider: str, model: str, *, api_key: str | None, base_url
             case "openai":
                 sdk, models, providers = _load("openai", "openai")
                 client = await closing.enter_async_context(
-                    sdk.AsyncOpenAI(api_key=api_key, base_url=base_url, max_retries=0)
+                    sdk.AsyncOpenAI(api_key=api_key, base_url=base_url, max_retries=0, http_client=_connections())
                 )
                 built = models.OpenAIChatModel(model, provider=providers.OpenAIProvider(openai_client=client))
             case "anthropic":
                 sdk, models, providers = _load("anthropic", "anthropic")
                 client = await closing.enter_async_context(
-                    sdk.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0)
+                    sdk.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, http_client=_connections())
                 )
                 built = models.AnthropicModel(model, provider=providers.AnthropicProvider(anthropic_client=client))
             case "google":
                 _, models, providers = _load("google.genai", "google")
-                built = models.GoogleModel(model, provider=providers.GoogleProvider(api_key=api_key, base_url=base_url))
+                client = await closing.enter_async_context(_connections())
+                provided = providers.GoogleProvider(api_key=api_key, base_url=base_url, http_client=client)
+                built = models.GoogleModel(model, provider=provided)
             case _:
                 _, models, providers = _load("boto3", "bedrock")
-                built = models.BedrockConverseModel(model, provider=providers.BedrockProvider(base_url=base_url))
+                provided = providers.BedrockProvider(
+                    base_url=base_url, aws_connect_timeout=CONNECT_S, aws_read_timeout=READ_S
+                )
+                built = models.BedrockConverseModel(model, provider=provided)
         yield built
+
+
+def _connections() -> httpx2.AsyncClient:
+    return create_async_httpx2_client(timeout=httpx2.Timeout(READ_S, connect=CONNECT_S))
 
 
 class ProviderNotInstalled(Exception):

@@ -70,18 +70,30 @@ class Directory:
         ends = key.expires_at if key is not None else expires_at
         if ends is not None and ends <= utc_now():
             raise CredentialExpired
-        granted = self.roles.permissions(member.roles)
+        roles, granted, lent = self._authority(member, key.id if key is not None else "")
         scopes = None if key is None or key.scopes is None else frozenset(key.scopes)
         return Principal(
             tenant_id=member.tenant_id,
             member_id=member.id,
             name=member.name,
-            roles=frozenset(member.roles),
+            roles=roles,
             permissions=granted if scopes is None else granted & scopes,
             key_id=key.id if key is not None else "",
             scopes=scopes,
             expires_at=ends,
+            lent=lent,
+            hands=_hands(key),
         )
+
+    def _authority(self, member: Member, key_id: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+        """Roles and permissions of this moment, and which of the permissions are only lent.
+
+        A role is lent to the credential it was asked with: no other key of its member's has it."""
+        roles, own = frozenset(member.roles), self.roles.permissions(member.roles)
+        if member.elevated_role is None or not member.is_elevated(utc_now()) or key_id != member.elevated_key:
+            return roles, own, frozenset()
+        lent = self.roles.lent(member.elevated_role) - own
+        return roles | {member.elevated_role}, own | lent, lent
 
     async def again(self, caller: Principal) -> Principal:
         """The caller's authority as it is now, for what goes on after its request: a stream, a session.
@@ -108,8 +120,8 @@ class Directory:
             raise Unauthenticated("revoked")
         if member.tenant_id != tenant_id or member.disabled_at:
             raise Unauthenticated("disabled member")
-        roles = frozenset(member.roles)
-        return Principal(tenant_id, member_id, member.name, roles, self.roles.permissions(member.roles), key_id="")
+        roles, granted, lent = self._authority(member, key_id)
+        return Principal(tenant_id, member_id, member.name, roles, granted, key_id="", lent=lent)
 
     async def tenant_id(self, name: str) -> str:
         async with self.db.transaction(ALL_TENANTS) as session:
@@ -143,6 +155,11 @@ class Directory:
         async with self.db.transaction(caller) as session:
             await session.execute(update(table).where(mine).values(signed_out_at=utc_now()))
             await _session_event(session, caller, "session.ended")
+
+
+def _hands(key: ApiKey | None) -> frozenset[str] | None:
+    """Through whose hands this credential has gone; a provider's tokens go to their person alone."""
+    return frozenset() if key is None else None if key.hands is None else frozenset(key.hands)
 
 
 async def _session_event(session: AsyncSession, caller: Principal, action: str, **data: str) -> None:

@@ -36,21 +36,24 @@ class Keys:
 
     async def issue(
         self, tenant_id: str, member_id: str, actor: str, *, scopes: list[str] | None = None,
-        lifetime: timedelta = LIFETIME,
+        lifetime: timedelta = LIFETIME, hands: frozenset[str] | None = frozenset(),
     ) -> IssuedKey:  # fmt: skip
+        """`hands` are the members who see it before its own does: none where the platform's operator issues it."""
         async with self.db.transaction(ALL_TENANTS) as session:
             await member_of(session, tenant_id, member_id)
-            issued = self._new(session, tenant_id, member_id, scopes, lifetime)
+            issued = self._new(session, tenant_id, member_id, scopes, lifetime, hands)
             await trail.append(session, tenant_id, actor, "key.issued", f"key:{issued.id}", member=member_id)
         return issued
 
     def _new(
-        self, session: AsyncSession, tenant_id: str, member_id: str, scopes: list[str] | None, lifetime: timedelta
-    ) -> IssuedKey:
+        self, session: AsyncSession, tenant_id: str, member_id: str, scopes: list[str] | None, lifetime: timedelta,
+        hands: frozenset[str] | None,
+    ) -> IssuedKey:  # fmt: skip
         new = tokens.generate(self.environment)
         key = ApiKey(
             id=new_id(), tenant_id=tenant_id, member_id=member_id, prefix=new.prefix, secret_hash=new.secret_hash,
-            scopes=scopes, expires_at=utc_now() + lifetime, created_at=utc_now(),
+            scopes=scopes, hands=None if hands is None else sorted(hands), expires_at=utc_now() + lifetime,
+            created_at=utc_now(),
         )  # fmt: skip
         session.add(key)
         return IssuedKey(key.id, new.token, new.prefix, key.expires_at)
@@ -65,7 +68,8 @@ class Keys:
                 raise NotFound
             if old.revoked_at is not None or old.expires_at <= utc_now():
                 raise Conflict("This key is no longer valid: issue a new one.")
-            issued = self._new(session, old.tenant_id, old.member_id, old.scopes, old.expires_at - old.created_at)
+            lifetime = old.expires_at - old.created_at
+            issued = self._new(session, old.tenant_id, old.member_id, old.scopes, lifetime, caller.persons)
             old.expires_at = min(old.expires_at, utc_now() + overlap)
             facts = {"replaces": key_id, "old_ends": old.expires_at.isoformat()}
             await trail.append(session, caller.tenant_id, caller.member_id, "key.rotated", f"key:{issued.id}", **facts)
@@ -79,14 +83,14 @@ class Keys:
         """Raise Forbidden when a key would give its issuer more than they have themselves.
 
         Platform roles are given out by the platform's operators, and a limited key makes only keys as limited."""
-        unknown = sorted(set(scopes or ()) - self.roles.all_permissions)
+        unknown = [n for n, scope in enumerate(scopes or ()) if scope not in self.roles.all_permissions]
         if unknown:
-            raise RequestInvalid(pointers=[("/scopes", f"unknown permission: {', '.join(unknown)[:200]}")])
+            raise RequestInvalid(pointers=[(f"/scopes/{number}", "unknown permission") for number in unknown])
         async with self.db.transaction(issuer) as session:
             member = await member_of(session, issuer.tenant_id, member_id)
         if self.roles.are_platform(member.roles):
             raise Forbidden("Keys of platform operators are issued by: app keys issue")
-        if issuer.scopes is not None and (scopes is None or not issuer.permissions.issuperset(scopes)):
+        if issuer.scopes is not None and (scopes is None or not issuer.own.issuperset(scopes)):
             raise Forbidden("A key with scopes can issue keys of its own scopes only.")
 
     async def require_may_rotate(self, caller: Principal, key_id: str) -> None:

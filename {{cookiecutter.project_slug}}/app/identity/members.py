@@ -14,6 +14,7 @@ from app.db.base import new_id, utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
 from app.errors import Conflict, Forbidden, NotFound, RequestInvalid
+from app.identity import elevations
 from app.identity.models import Member, Tenant
 from app.identity.principal import Principal
 from app.identity.roles import Roles
@@ -29,7 +30,7 @@ class Members:
         """Raises Conflict for a name that is taken."""
         async with _unique(), self.db.transaction(ALL_TENANTS) as session:
             if await session.scalar(select(Tenant).where(Tenant.name == name)):
-                raise Conflict(f"A tenant named {name} exists already.")
+                raise Conflict("A tenant of that name exists already.")
             tenant = Tenant(id=new_id(), name=name, created_at=utc_now())
             session.add(tenant)
             await trail.open_chain(session, tenant.id)
@@ -42,12 +43,12 @@ class Members:
 
     async def add(self, tenant_id: str, name: str, roles: list[str], actor: str, *, subject: str | None = None) -> str:
         """Add a member, linked to a subject of the provider where one is given. Raises Conflict, RequestInvalid."""
-        self._require_known(roles)
+        self.roles.require_known(roles)
         issuer = self._issuer(subject)
         async with _unique(), self.db.transaction(ALL_TENANTS) as session:
             taken = select(Member).where(Member.tenant_id == tenant_id, Member.name == name)
             if await session.scalar(taken):
-                raise Conflict(f"A member named {name} exists already.")
+                raise Conflict("A member of that name exists already.")
             await _require_free(session, issuer, subject)
             member = Member(
                 id=new_id(), tenant_id=tenant_id, name=name, roles=roles, issuer=issuer, subject=subject,
@@ -70,15 +71,16 @@ class Members:
     ) -> Member:
         """Change another member's roles, or shut them out and let them in again; it takes effect at once.
 
+        What is lent to them ends, and what they ask for: it was decided about somebody else.
         Raises NotFound, RequestInvalid, and Forbidden for oneself and for platform roles."""
         self.require_may_give(caller, roles or [])
         if member_id == caller.member_id:
             raise Forbidden("Your own roles and access are another administrator's to change.")
         async with self.db.transaction(caller) as session:
-            member = await member_of(session, caller.tenant_id, member_id)
+            member = await member_of(session, caller.tenant_id, member_id, lock=True)
             if self.roles.are_platform(member.roles):
                 raise Forbidden("Platform operators are changed by: app members")
-            self._require_not_above(caller, member.roles)
+            caller.require_not_above(self.roles.permissions(member.roles))
             changed: dict[str, Any] = {}
             if roles is not None:
                 changed["roles"] = member.roles = roles
@@ -88,34 +90,27 @@ class Members:
             if changed:
                 subject = f"member:{member_id}"
                 await trail.append(session, caller.tenant_id, caller.member_id, "member.changed", subject, **changed)
+                await elevations.end_all(session, member, caller.member_id)
         return member
 
     async def shut(self, tenant_id: str, name: str, *, disabled: bool, actor: str) -> None:
         """Shut any member out, a platform operator as well, or let them in again; at once. Raises NotFound."""
         async with self.db.transaction(ALL_TENANTS) as session:
-            member = await session.scalar(select(Member).where(Member.tenant_id == tenant_id, Member.name == name))
+            named = select(Member).where(Member.tenant_id == tenant_id, Member.name == name)
+            member = await session.scalar(named.with_for_update())
             if member is None:
                 raise NotFound(f"There is no member named {name} in this tenant.")
             member.disabled_at = utc_now() if disabled else None
             subject = f"member:{member.id}"
             await trail.append(session, tenant_id, actor, "member.changed", subject, disabled=disabled)
+            await elevations.end_all(session, member, actor)
 
     def require_may_give(self, caller: Principal, roles: list[str]) -> None:
         """Raise RequestInvalid for an unknown role, Forbidden for the platform's and for more than a key may do."""
-        self._require_known(roles)
+        self.roles.require_known(roles)
         if self.roles.are_platform(roles):
             raise Forbidden("Platform roles are given by: app members add")
-        self._require_not_above(caller, roles)
-
-    def _require_not_above(self, caller: Principal, roles: list[str]) -> None:
-        """A key with scopes has no say over members who may do what it may not."""
-        if caller.scopes is not None and not caller.permissions.issuperset(self.roles.permissions(roles)):
-            raise Forbidden("A key with scopes gives and changes only what it may do itself.")
-
-    def _require_known(self, roles: list[str]) -> None:
-        unknown = sorted(set(roles) - set(self.roles.names))
-        if unknown:
-            raise RequestInvalid(f"Unknown role {', '.join(unknown)}: choose from {', '.join(self.roles.names)}.")
+        caller.require_not_above(self.roles.permissions(roles))
 
     def _issuer(self, subject: str | None) -> str | None:
         if subject is not None and not self.issuer:
@@ -138,9 +133,9 @@ async def _require_free(session: AsyncSession, issuer: str | None, subject: str 
         raise Conflict("That subject is linked to a member already.")
 
 
-async def member_of(session: AsyncSession, tenant_id: str, member_id: str) -> Member:
+async def member_of(session: AsyncSession, tenant_id: str, member_id: str, *, lock: bool = False) -> Member:
     """Raises NotFound for a missing member and another tenant's alike."""
-    member = await session.get(Member, member_id)
+    member = await session.get(Member, member_id, with_for_update=lock)
     if member is None or member.tenant_id != tenant_id:
         raise NotFound("There is no such member in this tenant.")
     return member

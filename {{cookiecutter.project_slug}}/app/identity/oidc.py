@@ -2,7 +2,8 @@
 
 Issuer, audience, algorithms and the place of the keys come from settings and from nowhere else: not from the token's
 header (`jku`, `x5u`, `jwk`) and not from its issuer's own discovery document. Access tokens are JWTs by RFC 9068.
-What the library reads more leniently than RFC 7515 to 7519 and RFC 8725 is refused before it is asked. Gate: access.
+What the library reads more leniently than RFC 7515 to 7519 and RFC 8725 is refused before it is asked.
+Gate: access, errors.
 """
 
 import base64
@@ -60,13 +61,14 @@ class KeySet:
     _keys: dict[str, SigningKey] = field(default_factory=dict)
     _fetched: datetime = _NEVER
     _asked: datetime = _NEVER
+    _in_vain: bool = False  # the last time it was asked, nothing usable came
     _lock: anyio.Lock = field(default_factory=anyio.Lock)
 
     async def find(self, kid: str) -> SigningKey:
         """The key of this id. Raises Unauthenticated where there is none, AuthUnavailable where nobody can say."""
         if not self._has_fresh(kid):
             await self._refresh(kid)
-        if utc_now() - self._fetched > KEYS_USABLE:
+        if utc_now() - self._fetched > KEYS_USABLE or (self._in_vain and kid not in self._keys):
             raise AuthUnavailable
         try:
             return self._keys[kid]
@@ -83,8 +85,9 @@ class KeySet:
             self._asked = utc_now()
             try:
                 self._keys = _usable(plain_json((await self.fetch(self.url)).encode()))
-                self._fetched = utc_now()
+                self._fetched, self._in_vain = utc_now(), False
             except Exception as error:  # noqa: BLE001 - whatever is wrong there, what is known goes on for a while
+                self._in_vain = True
                 log.warning("oidc.keys_not_fetched", error=type(error).__name__)
 
 

@@ -16,6 +16,18 @@ class Principal:
     key_id: str
     expires_at: datetime | None = None  # of its credential
     scopes: frozenset[str] | None = None  # what its key is limited to; None: everything the roles grant
+    lent: frozenset[str] = frozenset()  # permissions that only a lent role gives, see `elevations`
+    hands: frozenset[str] | None = frozenset()  # members its key has gone through; None: nobody wrote it down
+
+    @property
+    def own(self) -> frozenset[str]:
+        """What is held for good: only this is ever compared with what somebody gives to others."""
+        return self.permissions - self.lent
+
+    @property
+    def persons(self) -> frozenset[str] | None:
+        """Every member who may be behind this credential; None where nobody can say."""
+        return None if self.hands is None else self.hands | {self.member_id}
 
     def can(self, permission: str) -> bool:
         return permission in self.permissions
@@ -24,3 +36,8 @@ class Principal:
         """Raise Forbidden unless the permission is held."""
         if not self.can(permission):
             raise Forbidden
+
+    def require_not_above(self, permissions: frozenset[str]) -> None:
+        """Raise Forbidden where a key with scopes would give, or have a say over, what it may not do itself."""
+        if self.scopes is not None and not self.own.issuperset(permissions):
+            raise Forbidden("A key with scopes gives and changes only what it may do itself.")

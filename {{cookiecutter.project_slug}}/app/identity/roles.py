@@ -3,19 +3,29 @@
 Gate: access.
 """
 
-import tomllib
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.errors import RequestInvalid
+from app.settings import read_config
+
+ASKS = ["elevations:request", "elevations:read", "elevations:end"]
 DEFAULT_ROLES: dict[str, list[str]] = {
     "viewer": ["runs:read", "usage:read"],
-    "member": ["runs:read", "runs:write", "usage:read"],
-    "approver": ["runs:read", "approvals:read", "approvals:decide"],
-    "admin": ["runs:read", "usage:read", "keys:write", "members:read", "members:write", "budgets:write", "audit:read"],
+    "member": ["runs:read", "runs:write", "usage:read", *ASKS],
+    "approver": ["runs:read", "approvals:read", "approvals:decide", *ASKS],
+    "admin": [
+        "runs:read", "usage:read", "keys:write", "members:read", "members:write", "budgets:write", "audit:read", *ASKS,
+        "elevations:decide",
+    ],
     "platform_operator": ["switches:read", "switches:write", "tenants:read", "tenants:write"],
-}
+}  # fmt: skip
 PLATFORM_PERMISSIONS = frozenset({"switches:read", "switches:write", "tenants:read", "tenants:write"})
+# A lent role never gives these: a key, a member, a cap or another loan would still be there when it is over.
+LASTING_PERMISSIONS = frozenset(
+    {"keys:write", "members:write", "budgets:write", "elevations:request", "elevations:decide"}
+)
 
 
 class RolesFile(BaseModel):
@@ -30,7 +40,7 @@ class Roles:
     @classmethod
     def load(cls, path: Path) -> "Roles":
         """Read the file over the defaults: a role in the file replaces the default of that name."""
-        declared = RolesFile.model_validate(tomllib.loads(path.read_text())).roles if path.exists() else {}
+        declared = read_config(path, RolesFile).roles
         return cls({name: frozenset(granted) for name, granted in {**DEFAULT_ROLES, **declared}.items()})
 
     @property
@@ -44,6 +54,18 @@ class Roles:
     def are_platform(self, roles: list[str]) -> bool:
         """Whether these roles reach beyond a tenant: only the platform's own operators give such."""
         return bool(self.permissions(roles) & PLATFORM_PERMISSIONS)
+
+    def require_known(self, roles: list[str]) -> None:
+        if set(roles) - set(self.names):
+            raise RequestInvalid(f"Unknown role: choose from {', '.join(self.names)}.")
+
+    @property
+    def lendable(self) -> list[str]:
+        return [role for role in self.names if not self.are_platform([role])]
+
+    def lent(self, role: str) -> frozenset[str]:
+        """What a role gives to whom it is lent: nothing that outlasts the loan, nothing beyond the tenant."""
+        return self.permissions([role]) - LASTING_PERMISSIONS - PLATFORM_PERMISSIONS
 
     def permissions(self, roles: list[str]) -> frozenset[str]:
         """The union of what the roles grant; an undeclared role grants nothing."""

@@ -5,7 +5,6 @@ code, because no configuration should be able to turn it off. Gate: security.
 """
 
 import hashlib
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.identity.principal import Principal
 from app.policy.decision import Allow, AskHuman, Decision, Deny, Effect
 from app.policy.taint import Taint
+from app.settings import read_config
 
 
 class Rule(BaseModel):
@@ -68,8 +68,7 @@ class Policy:
 
     @classmethod
     def load(cls, path: Path) -> "Policy":
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        return cls.of(PolicyFile.model_validate(tomllib.loads(text)).rule or DEFAULT_RULES)
+        return cls.of(read_config(path, PolicyFile).rule or DEFAULT_RULES)
 
     @classmethod
     def of(cls, rules: tuple[Rule, ...]) -> "Policy":

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic_ai import Agent, DeferredToolRequests
 from pydantic_ai.capabilities import AbstractCapability
 
-from app.gateway.metered import MeteredModel
+from app.gateway.ladder import LadderModel
 from app.tools.caller import CallerOfRun
 from app.tools.gate import offered
 from app.tools.spec import ToolSpec
@@ -49,10 +49,10 @@ class Agents:
 def build_agent(
     spec: AgentSpec,
     tools: Sequence[ToolSpec],
-    model: MeteredModel,
+    model: LadderModel,
     capabilities: Sequence[AbstractCapability[CallerOfRun]],
 ) -> BuiltAgent:
-    """Give the declared agent its metered model; its tools run only through a `ToolGate` among the capabilities."""
+    """Give the declared agent its metered models; its tools run only through a `ToolGate` among the capabilities."""
     return Agent[CallerOfRun, BaseModel | DeferredToolRequests](
         model,
         name=spec.name,

@@ -1,7 +1,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Index, String, Text, UniqueConstraint
+from sqlalchemy import JSON, Index, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, TenantOwned
@@ -37,6 +37,7 @@ class Run(TenantOwned, Base):
     error_code: Mapped[str | None] = mapped_column(String(60))
     error_detail: Mapped[str | None] = mapped_column(String(300))
     model: Mapped[str] = mapped_column(String(120))
+    degraded: Mapped[bool] = mapped_column(default=False, server_default=false())  # another model stood in for it
     prompt_version: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]

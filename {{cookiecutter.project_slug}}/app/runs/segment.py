@@ -19,7 +19,7 @@ from pydantic_ai.usage import RunUsage
 
 from app.budgets.caps import Payer
 from app.content.links import Links
-from app.errors import AppError, ModelOutputInvalid, RunLimitExceeded, Unexpected
+from app.errors import AppError, ModelOutputInvalid, RunLimitExceeded, StoreAway, Unexpected
 from app.gateway.metered import CallContext, charged
 from app.runs.agents import Agents
 from app.runs.conversation import Conversation, conducted
@@ -123,10 +123,12 @@ class Segments:
         for check in checks:
             try:
                 await check()
+            except StoreAway:  # no reason to stop by itself: what needs the store fails, or waits for it
+                log.warning("run.look_failed", run_id=run["id"])
             except AppError as error:
                 found.append(error)
             except Exception:
-                log.exception("run.look_failed", run_id=run["id"])  # the store is away: what needs it fails by itself
+                log.exception("run.look_failed", run_id=run["id"])
         return found
 
     async def _converse(

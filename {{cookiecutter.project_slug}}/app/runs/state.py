@@ -96,6 +96,11 @@ class RunStore:
     async def succeed(self, run_id: str, segment: int, history: str, output: Any) -> str:
         return await self._end(run_id, segment, "succeeded", history=history, output=output)
 
+    async def mark_degraded(self, run_id: str) -> None:
+        """Another model than the run's own has answered in it."""
+        async with self.db.transaction(ALL_TENANTS) as session:
+            await session.execute(update(Run).where(Run.id == run_id).values(degraded=True))
+
     async def fail(self, run_id: str, segment: int, code: str, detail: str) -> str:
         return await self._end(run_id, segment, "failed", error_code=code, error_detail=detail[:300])
 

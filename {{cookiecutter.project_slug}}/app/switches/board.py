@@ -27,11 +27,12 @@ class Board:
     db: Database
 
     async def require_clear(self, *names: str) -> None:
-        """Raise ServiceHalted when any of these switches is on."""
+        """Raise ServiceHalted, naming the first of these switches that is on."""
         async with self.db.transaction(ALL_TENANTS) as session:
-            thrown = await session.scalar(select(Switch.name).where(Switch.name.in_(names)).limit(1))
-        if thrown:
-            raise ServiceHalted
+            thrown = set(await session.scalars(select(Switch.name).where(Switch.name.in_(names))))
+        for name in names:
+            if name in thrown:
+                raise ServiceHalted(name)
 
     async def thrown(self) -> list[Switch]:
         async with self.db.transaction(ALL_TENANTS) as session:

@@ -46,5 +46,6 @@ def configure_logs(level: str) -> None:
     )
     root = logging.getLogger()
     root.handlers, root.level = [handler], logging.getLevelNamesMapping()[level.upper()]
-    for noisy in ("httpx2", "httpcore2", "uvicorn.access", "alembic", "dbos"):
+    # The database's driver would write down every value that it stores.
+    for noisy in ("httpx2", "httpcore2", "uvicorn.access", "alembic", "dbos", "aiosqlite"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -11,6 +11,11 @@ AUTH_REFUSED = Counter("app_auth_refused_total", "Credentials refused, by reason
 AUTH_DENIED = Counter("app_auth_denied_total", "Requests that a permission was missing for", registry=REGISTRY)
 RUNS = Counter("ai_runs_total", "Runs that ended, by outcome", ["feature", "outcome"], registry=REGISTRY)
 MODEL_CALLS = Counter("ai_model_calls_total", "Attempts at a provider", ["model", "outcome"], registry=REGISTRY)
+MODEL_RETRIES = Counter("ai_model_retries_total", "Requests asked again", ["model"], registry=REGISTRY)
+MODEL_FALLBACKS = Counter(
+    "ai_model_fallbacks_total", "Answers of a model that stood in for another", ["model"], registry=REGISTRY
+)
+BREAKER_OPEN = Gauge("ai_breaker_open", "1 while a model is left alone", ["model"], registry=REGISTRY)
 MODEL_COST_USD = Counter("ai_cost_usd_total", "Cost of model calls in US dollars", ["model"], registry=REGISTRY)
 COST_OVER_HOLD = Counter("ai_cost_over_hold_total", "Calls that cost more than was held", registry=REGISTRY)
 TOOL_SERVER_CHANGED = Counter(

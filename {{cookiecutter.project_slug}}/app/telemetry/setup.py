@@ -3,11 +3,12 @@
 from typing import Any
 
 import sentry_sdk
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from sentry_sdk.types import Event, Hint
 
 from app.errors import AppError
@@ -44,3 +45,5 @@ def configure_telemetry(settings: Settings) -> None:
         endpoint = settings.otel_exporter_otlp_endpoint.rstrip("/") + "/v1/traces"
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
         trace.set_tracer_provider(provider)
+        # Baggage is whatever a caller writes, and the library logs what of it it cannot read.
+        propagate.set_global_textmap(TraceContextTextMapPropagator())

@@ -3,7 +3,7 @@
 A name is resolved once, every address must be public, and the connection goes to the address that was checked, so a
 name that changes its address between check and use gains nothing. It is a transport of the HTTP client, so each
 redirect is a request that is checked like the first. Proxies from the environment are ignored (OWASP API7, ASVS 5.0
-1.3.6 and 15.3.2). Gate: security.
+1.3.6 and 15.3.2). Gate: security, errors.
 """
 
 import ipaddress

@@ -7,7 +7,6 @@ differ from the pin gets no call: a description is a prompt, and one that change
 """
 
 import re
-import tomllib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -25,10 +24,10 @@ from pydantic import (
     Field,
     SecretStr,
     TypeAdapter,
-    ValidationError,
 )
 
 from app.policy.decision import Effect
+from app.settings import read_config
 from app.telemetry.metrics import TOOL_SERVER_CHANGED
 from app.tools.egress import Egress
 from app.tools.pinned import Manifest, ToolServersInvalid, arguments_of, open_places, read_pin, write_pin
@@ -66,13 +65,8 @@ class ToolServers:
 
     @classmethod
     def load(cls, config: Path, secrets: Mapping[str, SecretStr]) -> "ToolServers":
-        """Raises ToolServersInvalid."""
-        path = config / "tools.toml"
-        try:
-            read = ServersFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
-        except (ValidationError, tomllib.TOMLDecodeError) as error:
-            raise ToolServersInvalid(f"config/tools.toml: {error}") from None
-        return cls(read.servers, config / "servers", secrets)
+        """Raises SettingsInvalid."""
+        return cls(read_config(config / "tools.toml", ServersFile).servers, config / "servers", secrets)
 
     def specs(self, name: str) -> tuple[ToolSpec, ...]:
         """The declared tools of a server, as its pin describes them. Raises ToolServersInvalid."""

@@ -74,8 +74,7 @@ class Scene:
         return yes
 
     async def audit(self) -> ChainReport:
-        async with self.runtime.db.transaction(self.user) as session:
-            return await trail.verify(session, self.user.tenant_id)
+        return await trail.verify(self.runtime.db, self.user, self.user.tenant_id)
 
 
 @asynccontextmanager

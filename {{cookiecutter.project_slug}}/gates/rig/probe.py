@@ -12,9 +12,22 @@ import httpx2
 import sqlalchemy as sa
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic_ai.messages import (
+    ModelRequest,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    UserPromptPart,
+)
+from pydantic_ai.models import ModelRequestParameters  # noqa: TID251 - what a feature's stream will do
 
 from app.api.guards import require
 from app.api.state import RuntimeDep
+from app.budgets.caps import Payer
+from app.db.base import new_id
+from app.errors import AppError
+from app.gateway.metered import CallContext, charged
 from app.identity.principal import Principal
 from app.manifest import Feature
 from app.policy.decision import Effect
@@ -104,6 +117,38 @@ async def forgetful(runtime: RuntimeDep, principal: Annotated[Principal, require
     async with runtime.db.transaction(principal) as session:
         mine = await (await session.connection()).scalar(count)
     return Counted(pooled=int(pooled or 0), in_transaction=int(mine or 0))
+
+
+class StreamStart(BaseModel):
+    task: str = Field(max_length=4_000)
+
+
+class Streamed(BaseModel):
+    text: str
+    code: str = Field(description="of the error that ended it")
+
+
+@router.post("/stream")
+async def stream(
+    body: StreamStart, runtime: RuntimeDep, principal: Annotated[Principal, require("probe:read")]
+) -> Streamed:
+    """Ask the probe's model and read its answer as it comes."""
+    model: Any = runtime.segments.agents.built["probe"].model
+    asked = [ModelRequest(parts=[UserPromptPart(body.task)])]
+    text = ""
+    payer = Payer(principal.tenant_id, principal.member_id, new_id())
+    with charged(CallContext(payer, "probe", "stream")):
+        try:
+            async with model.request_stream(asked, None, ModelRequestParameters()) as events:
+                async for event in events:
+                    match event:
+                        case PartStartEvent(part=TextPart(content=piece)):
+                            text += piece
+                        case PartDeltaEvent(delta=TextPartDelta(content_delta=piece)):
+                            text += piece
+        except AppError as error:
+            return Streamed(text=text, code=error.row.code)
+    return Streamed(text=text, code="")
 
 
 TOOLS = (probe_lookup, probe_crash, probe_write, probe_delete, probe_post)

@@ -4,6 +4,7 @@ It can be a fully hijacked model (any text, any tool call) and every kind of bro
 ledger of its own, because a check that asks the service what it sent proves nothing.
 """
 
+import itertools
 import json
 import re
 import select
@@ -22,7 +23,7 @@ from gates.rig.formats import Reply, Wire
 from gates.rig.wire import listening, respond
 
 Body = dict[str, Any]
-Fault = Literal["hang", "drip", "die"]
+Fault = Literal["hang", "drip", "endless", "die"]
 _TOKEN = re.compile(r"\[script:([0-9a-f]{12})\]")
 DRIP_SECONDS = 1.0
 
@@ -38,7 +39,8 @@ def calls(tool: str, arguments: Any, call_id: str = "call_1") -> Reply:
 
 
 def fault(kind: Fault, *, seconds: float = 30) -> Reply:
-    """hang: no answer for `seconds`; drip: one byte a second; die: the connection breaks half way."""
+    """hang: no answer for `seconds`; drip: one byte a second; endless: piece after piece at full speed, and no end;
+    die: the connection breaks half way."""
     return Reply(text="too late" if kind == "hang" else "x" * 40, fault=kind, seconds=seconds)
 
 
@@ -62,6 +64,7 @@ class Exchange:
     input_tokens: int = 0
     output_tokens: int = 0
     closed_early: bool = False
+    ended: float = 0.0  # by the caller's hanging up, or by the answer
 
 
 @dataclass
@@ -122,7 +125,10 @@ class Provider:
         reply = answer(body) if callable(answer) else answer
         if reply.usage and reply.status == 200:
             exchange.input_tokens, exchange.output_tokens = reply.usage
-        _send(request, exchange, reply)
+        try:
+            _send(request, exchange, reply)
+        finally:
+            exchange.ended = time.monotonic()
 
 
 def _send(request: BaseHTTPRequestHandler, exchange: Exchange, reply: Reply) -> None:
@@ -137,6 +143,9 @@ def _send(request: BaseHTTPRequestHandler, exchange: Exchange, reply: Reply) -> 
         return
     streamed = bool(exchange.body.get("stream"))
     body = formats.stream(exchange.wire, reply, exchange.body) if streamed else [formats.whole(exchange.wire, reply)]
+    if reply.fault == "endless":
+        _send_without_end(request, exchange, reply, body[:2] if streamed else [b" " * 64])
+        return
     if reply.fault in {"drip", "die"}:
         _send_badly(request, exchange, reply, b"".join(body))
         return
@@ -171,6 +180,24 @@ def _send_badly(request: BaseHTTPRequestHandler, exchange: Exchange, reply: Repl
         if time.monotonic() > until or _closed_within(request.connection, DRIP_SECONDS):
             exchange.closed_early = True
             return
+
+
+def _send_without_end(request: BaseHTTPRequestHandler, exchange: Exchange, reply: Reply, pieces: list[bytes]) -> None:
+    """The first pieces, and the last of them again and again."""
+    request.send_response(200)
+    request.send_header("Content-Type", "text/event-stream" if exchange.body.get("stream") else "application/json")
+    request.send_header("Connection", "close")
+    request.end_headers()
+    request.close_connection = True
+    until = time.monotonic() + reply.seconds
+    try:
+        for piece in itertools.chain(pieces, itertools.repeat(pieces[-1])):
+            if time.monotonic() > until:
+                return
+            request.wfile.write(piece)
+            time.sleep(0.01)
+    except OSError:
+        exchange.closed_early = True
 
 
 def _closed_within(connection: socket.socket, seconds: float) -> bool:

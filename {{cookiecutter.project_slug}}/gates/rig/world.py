@@ -53,7 +53,7 @@ ROLES = {
         "audit:read",
     ],
 }  # fmt: skip
-MODEL = "probe-model-1"
+MODEL, SPARE = "probe-model-1", "probe-model-2"
 # Small enough that the product's own caps leave room for every proof.
 CONTEXT_TOKENS = 128_000
 INPUT_USD_PER_MTOK, OUTPUT_USD_PER_MTOK = "0.01", "0.10"
@@ -72,6 +72,22 @@ reason = "a proof looks at what no policy can allow"
 NO_LIMITS = "[limits]\n" + "".join(
     f'{name} = "1000000/second"\n' for name in ("address", "refused", "member", "costly")
 )
+
+
+ONE_ATTEMPT = "attempts = 1\nbreaker_faults = 1000\n"  # most proofs look at one failure, and share their service
+
+
+def models(resilience: str = ONE_ATTEMPT, spare: str = "", *, tiers: Sequence[str] = ("standard",)) -> str:
+    """A catalogue whose prices depend on no library; `spare`, its dollars for a million tokens, adds a stand-in."""
+    price = f'input_usd_per_mtok = "{INPUT_USD_PER_MTOK}", output_usd_per_mtok = "{OUTPUT_USD_PER_MTOK}"'
+    entry = f'model = "{MODEL}", {price}, context_tokens = {CONTEXT_TOKENS}'
+    entry += ', fallbacks = ["spare"]' if spare else ""
+    lines = [f"{tier} = {{ {entry} }}" for tier in tiers]
+    if spare:
+        price = f'input_usd_per_mtok = "{spare}", output_usd_per_mtok = "{spare}"'
+        lines.append(f'spare = {{ model = "{SPARE}", {price}, context_tokens = {CONTEXT_TOKENS} }}')
+    tables = [f"[providers.{wire}]\n" + "\n".join(lines) + "\n" for wire in ("openai", "anthropic")]
+    return f"[resilience]\n{resilience}\n" + "\n".join(tables)
 
 
 def final(answer: str = "All is well.", mood: str = "calm") -> Reply:
@@ -177,6 +193,15 @@ class World:
         return asked.read_text().splitlines().count(name) if asked.exists() else 0
 
     @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Somebody else keeps the database file to themselves until the block ends."""
+        path = self.service.database_url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path, timeout=20, isolation_level=None)) as file:
+            file.execute("BEGIN IMMEDIATE")
+            yield
+            file.execute("ROLLBACK")
+
+    @contextmanager
     def broken(self, table: str) -> Iterator[None]:
         """The store of one kind of record is gone until the block ends."""
         self.sql(f"ALTER TABLE {table} RENAME TO {table}_gone")
@@ -207,18 +232,19 @@ def opened(
     wire: Wire = "openai",
     policy: str = "",
     limits: str = "",
+    catalogue: str = "",
     server: ToolServer | None = None,
     **settings: str,
 ) -> Iterator[World]:
     """A world around a service of its own, with the product's configuration and the rig's additions.
 
-    `policy` takes the place of the product's, `limits` that of how often one may ask, of which a proof has none; the
-    tools of `server` are pinned and given to the hazard's agent.
+    `policy` takes the place of the product's, `limits` that of how often one may ask, of which a proof has none,
+    `catalogue` (see `models`) that of the models; the tools of `server` are pinned and given to the hazard's agent.
 
     `<SINK>` and `<DSN>` in a setting become the sink's address, and an error tracker's there."""
     home = folder / f"world-{uuid4().hex[:8]}"
     home.mkdir(parents=True)
-    config = _config(home / "config", policy, limits)
+    config = _config(home / "config", policy, limits, catalogue)
     if server is not None:
         settings |= pinned(config, server)
     canaries = Canaries({name: canary(name) for name in ("provider-key", "session-secret")})
@@ -261,8 +287,8 @@ def pinned(config: Path, server: ToolServer) -> dict[str, str]:
     return {hazard.SERVERS: "rig", "EGRESS_ALLOW": json.dumps([origin])}
 
 
-def _config(folder: Path, policy: str, limits: str) -> Path:
-    """The product's configuration, with the rig's roles and a model whose price does not depend on a library."""
+def _config(folder: Path, policy: str, limits: str, catalogue: str) -> Path:
+    """The product's configuration, with the rig's roles and models."""
     source = ROOT / "config"
     shutil.copytree(source, folder)
     if policy:
@@ -271,15 +297,8 @@ def _config(folder: Path, policy: str, limits: str) -> Path:
     (folder / "limits.toml").write_text(limits or NO_LIMITS)
     lines = [f"{name} = {json.dumps(granted)}" for name, granted in {**declared, **ROLES}.items()]
     (folder / "roles.toml").write_text("[roles]\n" + "\n".join(lines) + "\n")
-    price = f'input_usd_per_mtok = "{INPUT_USD_PER_MTOK}", output_usd_per_mtok = "{OUTPUT_USD_PER_MTOK}"'
-    price += f", context_tokens = {CONTEXT_TOKENS}"
-    tiers = ["standard", *_tiers(source / "models.toml")]
-    tables = [
-        f"[providers.{wire}]\n"
-        + "\n".join(f'{tier} = {{ model = "{MODEL}", {price} }}' for tier in dict.fromkeys(tiers))
-        for wire in ("openai", "anthropic")
-    ]
-    (folder / "models.toml").write_text("\n".join(tables) + "\n")
+    tiers = list(dict.fromkeys(["standard", *_tiers(source / "models.toml")]))
+    (folder / "models.toml").write_text(catalogue or models(tiers=tiers))
     return folder
 
 

@@ -26,14 +26,20 @@ async def _filled(runtime: Runtime, count: int = 5) -> str:
 
 
 async def _report(runtime: Runtime, tenant_id: str) -> trail.ChainReport:
-    async with runtime.db.transaction(ALL_TENANTS) as session:
-        return await trail.verify(session, tenant_id)
+    return await trail.verify(runtime.db, ALL_TENANTS, tenant_id)
 
 
 async def test_an_untouched_chain_is_intact(runtime: Runtime) -> None:
     report = await _report(runtime, await _filled(runtime))
     assert report.intact
     assert report.events == 6  # five things and the tenant's creation
+
+
+async def test_a_long_chain_is_read_in_pages(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant_id = await _filled(runtime)
+    for size in (1, 2, 3, 6):
+        monkeypatch.setattr(trail, "VERIFIED_AT_ONCE", size)
+        assert await _report(runtime, tenant_id) == trail.ChainReport(tenant_id, 6, None)
 
 
 async def _tamper(database_url: str, statement: Any) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import ROOT
+from gates import dependencies
 from gates.catalogue import Catalogue, CatalogueInvalid
 from gates.page import page
 from gates.sabotage import Kills
@@ -30,6 +31,13 @@ pytest.main(["-p", "gates.plugin", "--collect-only", "-qq", "gates"], plugins=[C
 
 def test_the_page_is_the_catalogue() -> None:
     assert (ROOT / "docs" / "gates.md").read_text() == page(CATALOGUE), "run: python -m gates page"
+
+
+def test_the_page_of_dependencies_is_what_is_declared() -> None:
+    told = dependencies.page(dependencies.load())
+    assert (ROOT / "docs" / "dependencies.md").read_text() == told, "run: python -m gates page"
+    proofs = (ROOT / "gates" / "test_04_errors_dependencies.py").read_text()
+    assert [d.name for d in dependencies.load() if f'"{d.name}"' not in proofs] == [], "declared, and run by no proof"
 
 
 def test_every_gate_has_criticals_and_every_control_a_sentence() -> None:

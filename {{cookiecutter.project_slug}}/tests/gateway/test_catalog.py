@@ -1,8 +1,10 @@
 """What nobody can price is refused; what can be priced is never rounded down."""
 
+from pathlib import Path
+
 import pytest
 
-from app.errors import ModelUnpriced
+from app.errors import ModelUnknown, ModelUnpriced
 from app.gateway.catalog import Catalog, ModelEntry
 from app.settings import ROOT
 
@@ -17,6 +19,20 @@ def test_a_model_nobody_can_price_is_refused() -> None:
 def test_a_price_is_rounded_up_to_the_micro_dollar() -> None:
     entry = ModelEntry.model_validate({"model": "m", "input_usd_per_mtok": "0.1", "output_usd_per_mtok": "0.1"})
     assert Catalog("x", {"standard": entry}).cost_micro("standard", input_tokens=1, output_tokens=0) == 1
+
+
+def test_a_fallback_is_another_tier_with_another_model(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    priced = 'input_usd_per_mtok = "1", output_usd_per_mtok = "1"'
+    other = f'spare = {{ model = "n", {priced} }}'
+    for fallbacks, rungs in (('["spare"]', ["standard", "spare"]), ('["gone"]', None), ('["standard"]', None)):
+        standard = f'standard = {{ model = "m", {priced}, fallbacks = {fallbacks} }}'
+        file.write_text(f"[providers.openai]\n{standard}\n{other}\n")
+        if rungs:
+            assert Catalog.load(file, "openai").ladder("standard") == rungs
+        else:
+            with pytest.raises(ModelUnknown):
+                Catalog.load(file, "openai")
 
 
 @pytest.mark.parametrize("provider", ["offline", "openai", "anthropic", "google", "bedrock"])

@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from app.policy.decision import Effect
+from app.settings import SettingsInvalid
 from app.tools.egress import Egress, EgressRefused
 from app.tools.pinned import Manifest, ToolServersInvalid
 from app.tools.servers import ToolServers
@@ -111,5 +112,5 @@ async def test_a_pattern_takes_linear_time_and_more_fields_are_refused(tmp_path:
 @pytest.mark.parametrize("text", ["[servers.rig]\n", "not toml [", '[servers.rig]\nurl = "ftp://x"\n'])
 async def test_a_file_that_cannot_be_used_says_so(tmp_path: Path, text: str) -> None:
     (tmp_path / "tools.toml").write_text(text)
-    with pytest.raises(ToolServersInvalid, match=r"config/tools\.toml"):
+    with pytest.raises(SettingsInvalid, match=r"tools\.toml cannot be used:"):
         ToolServers.load(tmp_path, {})

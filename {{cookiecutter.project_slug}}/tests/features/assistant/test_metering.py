@@ -68,26 +68,27 @@ async def test_a_reply_without_usage_costs_the_worst_case(
 
 
 @pytest.mark.parametrize(
-    ("status", "code"),
+    ("status", "code", "attempts"),
     [
-        (401, "provider.auth_failed"),
-        (403, "provider.auth_failed"),
-        (429, "provider.rate_limited"),
-        (500, "provider.unavailable"),
-        (503, "provider.overloaded"),
-        (529, "provider.overloaded"),
-        (402, "provider.quota_exhausted"),
+        (400, "provider.rejected", 1),
+        (401, "provider.auth_failed", 1),
+        (402, "provider.quota_exhausted", 1),
+        (403, "provider.auth_failed", 1),
+        (429, "provider.rate_limited", 3),
+        (500, "provider.unavailable", 3),
+        (503, "provider.overloaded", 3),
+        (529, "provider.overloaded", 3),
     ],
 )
-async def test_a_failing_provider_gives_a_typed_outcome_one_attempt_and_no_charge(
-    model_provider: Provider, with_provider: OpenWithProvider, status: int, code: str
+async def test_a_failing_provider_gives_a_typed_outcome_and_no_charge(
+    model_provider: Provider, with_provider: OpenWithProvider, status: int, code: str, attempts: int
 ) -> None:
     model_provider.fails(status)
     async with with_provider(model_provider) as runtime:
         run, cost, held = await _run(runtime)
     assert (run.state, run.error_code) == ("failed", code)
-    assert len(model_provider.requests) == 1
-    assert (cost.calls, cost.cost_micro, held) == (1, 0, 0)
+    assert len(model_provider.requests) == attempts
+    assert (cost.calls, cost.cost_micro, held) == (attempts, 0, 0)
     assert "from the provider" not in (run.error_detail or "")
 
 

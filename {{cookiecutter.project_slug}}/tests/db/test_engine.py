@@ -1,0 +1,89 @@
+"""What a transaction does when the database is busy, away or asked for something wrong, and when it is given up."""
+
+import sqlite3
+import time
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+
+import anyio
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from app.db.engine import Database, is_away, sync_engine
+from app.db.tenancy import ALL_TENANTS
+from app.errors import StoreAway
+from gates.rig.databases import owner_of
+
+pytestmark = pytest.mark.anyio
+PATIENCE = timedelta(seconds=1)
+WRITE = sa.text("UPDATE tenants SET name = name")
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncGenerator[Database]:
+    made = Database(database_url, patience=PATIENCE)
+    yield made
+    await made.close()
+
+
+async def _write(db: Database) -> None:
+    async with db.transaction(ALL_TENANTS) as session:
+        await session.execute(WRITE)
+
+
+async def test_one_that_is_given_up_keeps_no_lock(db: Database) -> None:
+    for number in range(60):
+        with anyio.move_on_after(0.0003 * (number % 20)):
+            await _write(db)
+        began = time.monotonic()
+        await _write(db)
+        assert time.monotonic() - began < PATIENCE.total_seconds() / 2
+
+
+async def test_a_lock_is_waited_for_only_so_long(db: Database, database_url: str) -> None:
+    other = sync_engine(owner_of(database_url))
+    with other.begin() as holder:
+        holder.execute(WRITE if db.is_sqlite else sa.text("LOCK TABLE tenants"))
+        began = time.monotonic()
+        with pytest.raises(StoreAway):
+            await _write(db)
+        assert PATIENCE.total_seconds() / 2 < time.monotonic() - began < 2 * PATIENCE.total_seconds()
+    other.dispose()
+    await _write(db)
+
+
+async def test_a_wrong_statement_is_a_bug_and_not_an_outage(db: Database) -> None:
+    with pytest.raises(sa.exc.DBAPIError):
+        async with db.transaction(ALL_TENANTS) as session:
+            await session.execute(sa.text("SELECT x FROM no_such_table"))
+
+
+async def test_a_server_that_is_not_there_is_away() -> None:
+    nowhere = Database("postgresql://nobody:x@127.0.0.1:9/nothing", patience=PATIENCE)
+    with pytest.raises(StoreAway):
+        await nowhere.ping()
+    await nowhere.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (psycopg.OperationalError("connection refused"), True),
+        (psycopg.errors.AdminShutdown(), True),
+        (psycopg.errors.TooManyConnections(), True),
+        (psycopg.errors.QueryCanceled(), True),
+        (psycopg.errors.DeadlockDetected(), True),
+        (psycopg.errors.LockNotAvailable(), True),
+        (psycopg.errors.UndefinedTable(), False),
+        (psycopg.errors.InsufficientPrivilege(), False),
+        (psycopg.errors.InvalidPassword(), False),
+        (psycopg.errors.UniqueViolation(), False),
+        (psycopg.ProgrammingError("placeholders"), False),
+        (sqlite3.IntegrityError(), False),
+        (ConnectionResetError(), True),
+        (ValueError(), False),
+    ],
+)
+async def test_away_is_told_by_what_the_database_says(error: Exception, away: bool) -> None:
+    assert is_away(error) == away
