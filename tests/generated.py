@@ -33,7 +33,7 @@ def make(project: Path, *targets: str, **environment: str) -> subprocess.Complet
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=900,
+        timeout=1_500,
         check=False,
     )
 

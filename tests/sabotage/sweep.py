@@ -2,6 +2,7 @@
 
     python -m tests.sabotage.sweep            all patches; renews gates/sabotage.json when every one is caught
     python -m tests.sabotage.sweep SEC-02     the patches of one control
+    python -m tests.sabotage.sweep --changed  those whose record is not of this code; renews it when all are caught
     python -m tests.sabotage.sweep --every 5  a fifth, another one on every commit, if the record of all is fresh
 
 One service is rendered and set up. Its proofs must all hold as it is, since a proof that fails anyway notices
@@ -52,16 +53,19 @@ class Result:
 def main(
     wanted: Annotated[str, typer.Argument(help="A control such as SEC-02, or one patch; all without it.")] = "",
     every: Annotated[int, typer.Option(min=1, help="Only every Nth patch, chosen anew by each commit.")] = 1,
+    changed: Annotated[
+        bool, typer.Option(help="Only patches that, or what they cut, changed since the record.")
+    ] = False,
 ) -> None:
     """Cut controls out of a service, and require that their proofs notice."""
     try:
-        raise SystemExit(_main(wanted, every))
+        raise SystemExit(_main(wanted, every, changed))
     except PatchInvalid as error:
         out.print(f"[red]{error}[/]")
         raise SystemExit(2) from None
 
 
-def _main(wanted: str, every: int) -> int:
+def _main(wanted: str, every: int, changed: bool) -> int:
     patches = chosen(load(), wanted)
     with tempfile.TemporaryDirectory(prefix="sabotage-") as folder:
         workshop = Path(folder)
@@ -75,6 +79,12 @@ def _main(wanted: str, every: int) -> int:
                 )
                 return 1
             patches = _drawn(patches, every)
+        machinery = _machinery(project)
+        kept = _still_shown(patches, machinery) if changed else []
+        patches = [patch for patch in patches if patch.name not in {kill["patch"] for kill in kept}]
+        if not patches:
+            out.print("gates/sabotage.json is of this very code: nothing to try.")
+            return 0
         # A part is tried after `make test`, which has just proven everything on the service as it is.
         broken = _baseline(project, sorted({patch.control for patch in patches})) if every == 1 else ""
         if broken:
@@ -82,7 +92,6 @@ def _main(wanted: str, every: int) -> int:
             return 1
         results = _sweep(project, workshop, patches)
         honest = _planted(project, workshop)
-        machinery = _machinery(project)
     _show(results)
     if not honest:
         out.print("[red]A planted proof that is always green was not reported: this sweep shows nothing.[/]")
@@ -91,7 +100,7 @@ def _main(wanted: str, every: int) -> int:
     if any(result.verdict != "caught" for result in results):
         return 1
     if not wanted and every == 1:
-        _record(results, machinery)
+        _record(results, machinery, kept)
     return 0
 
 
@@ -105,9 +114,10 @@ def _ready(workshop: Path) -> Path:
 
 def _stale(project: Path, patches: Sequence[Patch]) -> str:
     """Why the committed record of sabotages does not speak of this very code; empty when it does."""
-    recorded = {kill["patch"] for kill in json.loads((SOURCE / "gates" / "sabotage.json").read_text())["kills"]}
-    if recorded != {patch.name for patch in patches}:
-        return f"other patches: {', '.join(sorted(recorded ^ {patch.name for patch in patches})[:5])}"
+    kills = json.loads((SOURCE / "gates" / "sabotage.json").read_text())["kills"]
+    others = {(kill["patch"], kill["cut"]) for kill in kills} ^ {(patch.name, _sha256(patch.file)) for patch in patches}
+    if others:
+        return f"other patches: {', '.join(sorted({name for name, _ in others})[:5])}"
     code = (
         "from gates.catalogue import Catalogue; from gates.sabotage import Kills; kills = Kills.load();"
         "proven = [c.id for c in Catalogue.load().controls.values() if c.assertions];"
@@ -115,6 +125,20 @@ def _stale(project: Path, patches: Sequence[Patch]) -> str:
     )
     command = [str(project / ".venv/bin/python"), "-c", code]
     return subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _still_shown(patches: Sequence[Patch], machinery: str) -> list[dict[str, Any]]:
+    """What the record says of patches that, like all they cut and the proofs that noticed, are as they were then."""
+    record = json.loads((SOURCE / "gates" / "sabotage.json").read_text())
+    if record["machinery"] != machinery:
+        return []
+    cuts = {patch.name: _sha256(patch.file) for patch in patches}
+    return [
+        kill
+        for kill in record["kills"]
+        if cuts.get(kill["patch"]) == kill["cut"]
+        and all((SOURCE / name).is_file() and _sha256(SOURCE / name) == sha for name, sha in kill["files"].items())
+    ]
 
 
 def _drawn(patches: Sequence[Patch], every: int) -> list[Patch]:
@@ -232,18 +256,20 @@ def _machinery(project: Path) -> str:
     return subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def _record(results: Sequence[Result], machinery: str) -> None:
+def _record(results: Sequence[Result], machinery: str, kept: Sequence[dict[str, Any]]) -> None:
     """Renew gates/sabotage.json: what was caught, for which files. It changes only when they do."""
-    kills = [
+    caught = [
         {
             "control": result.patch.control,
             "patch": result.patch.name,
             "assertion": result.patch.assertion,
             "proof": result.patch.proof,
+            "cut": _sha256(result.patch.file),
             "files": {name: _sha256(SOURCE / name) for name in sorted({*result.patch.touches, *result.proofs})},
         }
         for result in results
     ]
+    kills = sorted([*kept, *caught], key=lambda kill: str(kill["patch"]))
     target = SOURCE / "gates" / "sabotage.json"
     text = json.dumps({"machinery": machinery, "kills": kills}, indent=1) + "\n"
     if not target.exists() or target.read_text() != text:

@@ -26,6 +26,7 @@ class Kill:
     patch: str
     assertion: str
     proof: str
+    cut: str  # sha256 of the patch
     files: dict[str, str]  # what was cut, and the proof that noticed: path to sha256
 
 

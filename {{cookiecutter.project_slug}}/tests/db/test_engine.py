@@ -13,6 +13,9 @@ import sqlalchemy as sa
 from app.db.engine import Database, is_away, sync_engine
 from app.db.tenancy import ALL_TENANTS
 from app.errors import StoreAway
+from app.identity.models import Member
+from app.runtime import Runtime
+from gates.rig import people
 from gates.rig.databases import owner_of
 
 pytestmark = pytest.mark.anyio
@@ -39,6 +42,25 @@ async def test_one_that_is_given_up_keeps_no_lock(db: Database) -> None:
         began = time.monotonic()
         await _write(db)
         assert time.monotonic() - began < PATIENCE.total_seconds() / 2
+
+
+async def test_who_is_cancelled_in_a_transaction_leaves_its_connection_as_it_was(runtime: Runtime) -> None:
+    """As a client does that hangs up on a stream: at any moment, and every await from then on is cancelled."""
+    mine = await people.person(runtime, await people.tenant(runtime), ["member"])
+
+    async def look_again_and_again() -> None:
+        while True:
+            async with runtime.db.transaction(mine.principal) as session:
+                await session.scalars(sa.select(Member))
+
+    for moment in range(60):
+        with anyio.move_on_after(0.005 + moment * 0.0003):
+            await look_again_and_again()
+    # On every connection of the pool, what is written is there for others.
+    added = [await runtime.members.add(mine.tenant_id, f"m{number}", ["member"], "test") for number in range(20)]
+    async with runtime.db.transaction(mine.principal) as session:
+        found = set(await session.scalars(sa.select(Member.id)))
+    assert found == {mine.member_id, *added}
 
 
 async def test_a_lock_is_waited_for_only_so_long(db: Database, database_url: str) -> None:
