@@ -33,6 +33,8 @@ DECLARED = {
     "POST /v1/approvals/decisions": "approvals:decide",
     "GET /v1/approvals": "approvals:read",
     "POST /v1/approvals/{approval_id}/decision": "approvals:decide",
+    "POST /v1/chat/completions": "chat:write",
+    "GET /v1/models": "chat:write",
     "GET /v1/usage": "usage:read",
     "GET /v1/budgets": "usage:read",
     "PUT /v1/budgets": "budgets:write",

@@ -136,10 +136,9 @@ class Ledger:
         return True
 
     async def windows(self, payer: Payer) -> list[BudgetWindow]:
-        """The payer's caps as they stand, without the run's."""
+        """The payer's caps as they stand."""
         async with self.db.transaction(ALL_TENANTS) as session:
-            caps = [cap for cap in self.caps.of(payer) if cap.scope != "run"]
-            return [await _window(session, cap, self.db.is_sqlite) for cap in caps]
+            return [await _window(session, cap, self.db.is_sqlite) for cap in self.caps.of(payer)]
 
     async def set_cap(self, scope: str, scope_id: str, limit_micro: int, *, tenant_id: str, actor: str) -> None:
         """Change a cap now: the open window and all later ones."""

@@ -14,6 +14,7 @@ from app.api import (
     approvals,
     audit,
     calls,
+    chat,
     contract,
     elevations,
     events,
@@ -35,7 +36,7 @@ from app.runs.engine import running_worker
 from app.settings import Settings
 from app.telemetry.metrics import REGISTRY
 
-ROUTERS = (health, runs, events, calls, approvals, usage, keys, members, elevations, audit, switches)
+ROUTERS = (health, chat, runs, events, calls, approvals, usage, keys, members, elevations, audit, switches)
 
 
 def create_app(settings: Settings) -> FastAPI:

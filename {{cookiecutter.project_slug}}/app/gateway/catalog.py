@@ -55,6 +55,9 @@ class ResilienceRules(BaseModel):
 
 class ModelsFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
+    names: dict[str, str] = Field(
+        default_factory=dict, description="what callers of the chat interface may name a tier"
+    )
     resilience: ResilienceRules = ResilienceRules()
     providers: dict[str, dict[str, ModelEntry]] = Field(default_factory=dict)
 
@@ -64,21 +67,36 @@ class Catalog:
     provider: str
     tiers: Mapping[str, ModelEntry]
     resilience: ResilienceRules = field(default_factory=ResilienceRules)
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path, provider: str) -> "Catalog":
         """Read one provider's tiers.
 
-        Raises ModelUnpriced at start for a model nobody can price, ModelUnknown for a fallback that is no tier."""
+        Raises ModelUnpriced at start for a model nobody can price, ModelUnknown for what names a tier there is not."""
         declared = read_config(path, ModelsFile)
         tiers = declared.providers.get(provider) or DEFAULT_TABLE.get(provider)
         if not tiers:
             raise ModelUnknown(f"config/models.toml has no [providers.{provider}] table.")
-        catalog = cls(provider, tiers, declared.resilience)
+        catalog = cls(provider, tiers, declared.resilience, declared.names)
         for tier in tiers:
             catalog.cost_micro(tier, input_tokens=1, output_tokens=1)
             catalog.ladder(tier)
+        for tier in declared.names.values():
+            catalog.entry(tier)
         return catalog
+
+    @property
+    def names_known(self) -> list[str]:
+        """What the chat interface may be asked for: the tiers, and the other names they have."""
+        return sorted({*self.tiers, *self.names})
+
+    def tier_of(self, name: str) -> str:
+        """The tier that answers to a name. Raises ModelUnknown, naming what there is."""
+        tier = self.names.get(name, name)
+        if tier not in self.tiers:
+            raise ModelUnknown(f"That model is not offered: choose from {', '.join(self.names_known)}.")
+        return tier
 
     def ladder(self, tier: str) -> list[str]:
         """The tier and those that stand in for it. Raises ModelUnknown."""

@@ -52,77 +52,32 @@ Attempt = Callable[[MeteredModel, Admission, timedelta], Awaitable[T]]
 StoodIn = Callable[[str], Awaitable[None]]  # told the run in which another model than its own answered
 
 
-class LadderModel(WrapperModel):
-    """A model with others that stand in for it, on the same caps and switches and within one deadline."""
+class Ladder:
+    """Models of which each stands in for those before it, asked within one deadline."""
 
-    def __init__(
-        self, rungs: Sequence[Rung], *, rules: ResilienceRules, deadline: timedelta, stood_in: StoodIn
-    ) -> None:
-        super().__init__(rungs[0].model)
-        self._rungs, self._rules, self._deadline, self._stood_in = tuple(rungs), rules, deadline, stood_in
+    def __init__(self, rungs: Sequence[Rung], *, rules: ResilienceRules, deadline: timedelta) -> None:
+        self.rungs, self.deadline, self._rules = tuple(rungs), deadline, rules
 
-    async def request(
-        self,
-        messages: list[ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-    ) -> ModelResponse:
-        async def ask(model: MeteredModel, admitted: Admission, within: timedelta) -> ModelResponse:
-            settings = _within(model_settings, within)
-            with admitted.watched():
-                return await model.request(messages, settings, model_request_parameters)
-
-        answer, answering = await self._climbed(ask)
-        await self._noted(answering)
-        return answer
-
-    @asynccontextmanager
-    async def request_stream(
-        self,
-        messages: list[ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-        run_context: RunContext[Any] | None = None,
-    ) -> AsyncGenerator[StreamedResponse]:
-        """Until its first byte a stream may be asked for again or elsewhere; from then on it is this model's."""
-        until = time.monotonic() + self._deadline.total_seconds()
-
-        async def begin(
-            model: MeteredModel, admitted: Admission, within: timedelta
-        ) -> tuple[StreamedResponse, AsyncExitStack]:
-            settings = _within(model_settings, timedelta(seconds=until - time.monotonic()))
-            asked = model.request_stream(messages, settings, model_request_parameters, run_context, begins=within)
-            async with AsyncExitStack() as attempt:
-                attempt.enter_context(admitted.watched())  # to the end of the stream: it may still break
-                stream = await attempt.enter_async_context(asked)
-                return stream, attempt.pop_all()
-
-        (stream, attempt), answering = await self._climbed(begin)
-        async with attempt:
-            await self._noted(answering)
-            yield stream
-
-    async def _noted(self, answering: Rung) -> None:
-        if answering is not self._rungs[0]:
-            MODEL_FALLBACKS.labels(answering.model.name).inc()
-            log.warning("model.stood_in", model=answering.model.name, instead_of=self._rungs[0].model.name)
-            await self._stood_in(calling.get().payer.run_id)
-
-    async def _climbed(self, attempt: Attempt[T]) -> tuple[T, Rung]:
+    async def climbed(self, attempt: Attempt[T]) -> tuple[T, Rung]:
         """The first model's answer, or that of the first one below it that has any, and whose it is.
 
         Raises what the first one failed with, whatever happened below it."""
-        until = time.monotonic() + self._deadline.total_seconds()
+        until = time.monotonic() + self.deadline.total_seconds()
         failure: AppError | None = None
-        for place, rung in enumerate(self._rungs):
-            below = len(self._rungs) - place - 1
-            left_for_others = below * LEFT_FOR_A_SPARE * self._deadline.total_seconds()
+        for place, rung in enumerate(self.rungs):
+            below = len(self.rungs) - place - 1
+            left_for_others = below * LEFT_FOR_A_SPARE * self.deadline.total_seconds()
             try:
-                return await self._tried(rung, until - left_for_others, attempt), rung
+                answer = await self._tried(rung, until - left_for_others, attempt)
             except AppError as error:
                 failure = failure or error
                 if below == 0 or not _calls_for_a_spare(error, is_first=place == 0):
                     break
+            else:
+                if place > 0:
+                    MODEL_FALLBACKS.labels(rung.model.name).inc()
+                    log.warning("model.stood_in", model=rung.model.name, instead_of=self.rungs[0].model.name)
+                return answer, rung
         raise failure or AssertionError("a ladder has a rung")
 
     async def _tried(self, rung: Rung, until: float, attempt: Attempt[T]) -> T:
@@ -154,6 +109,59 @@ class LadderModel(WrapperModel):
         step = min(self._rules.longest_wait_ms, self._rules.first_wait_ms * 2 ** (number - 1)) / 1_000
         asked = error.retry_after.total_seconds() if error.retry_after else 0.0
         return asked + random.uniform(0, step)  # noqa: S311 - spreads load, hides nothing
+
+
+class LadderModel(WrapperModel):
+    """A model with others that stand in for it, on the same caps and switches and within one deadline."""
+
+    def __init__(self, ladder: Ladder, stood_in: StoodIn) -> None:
+        super().__init__(ladder.rungs[0].model)
+        self._ladder, self._stood_in = ladder, stood_in
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        async def ask(model: MeteredModel, admitted: Admission, within: timedelta) -> ModelResponse:
+            settings = _within(model_settings, within)
+            with admitted.watched():
+                return await model.request(messages, settings, model_request_parameters)
+
+        answer, answering = await self._ladder.climbed(ask)
+        await self._noted(answering)
+        return answer
+
+    @asynccontextmanager
+    async def request_stream(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: RunContext[Any] | None = None,
+    ) -> AsyncGenerator[StreamedResponse]:
+        """Until its first byte a stream may be asked for again or elsewhere; from then on it is this model's."""
+        until = time.monotonic() + self._ladder.deadline.total_seconds()
+
+        async def begin(
+            model: MeteredModel, admitted: Admission, within: timedelta
+        ) -> tuple[StreamedResponse, AsyncExitStack]:
+            settings = _within(model_settings, timedelta(seconds=until - time.monotonic()))
+            asked = model.request_stream(messages, settings, model_request_parameters, run_context, begins=within)
+            async with AsyncExitStack() as attempt:
+                attempt.enter_context(admitted.watched())  # to the end of the stream: it may still break
+                stream = await attempt.enter_async_context(asked)
+                return stream, attempt.pop_all()
+
+        (stream, attempt), answering = await self._ladder.climbed(begin)
+        async with attempt:
+            await self._noted(answering)
+            yield stream
+
+    async def _noted(self, answering: Rung) -> None:
+        if answering is not self._ladder.rungs[0]:
+            await self._stood_in(calling.get().payer.run_id)
 
 
 def _calls_for_a_spare(error: AppError, *, is_first: bool) -> bool:
