@@ -97,7 +97,7 @@ MODES: dict[str, tuple[Answer, ...]] = {
 FREE = {"an error", "busy", "no credit", "not allowed"}
 
 
-@control("CST-02", cases=4 * len(MODES))
+@control("CST-02", cases=3 * len(MODES) + 3)
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.timeout(280)
 def test_every_chat_request_is_metered(proof: Proof, new_world: NewWorld, stream: bool) -> None:
@@ -151,7 +151,7 @@ def _settled(world: World, who: Person) -> dict[str, Decimal] | None:
     return budget if budget["spent"] and not budget["held"] else None
 
 
-@control("CST-01", cases=60, attempts=3)
+@control("CST-01", cases=50, attempts=3)
 def test_chats_at_once_stay_under_the_cap(proof: Proof, world: World) -> None:
     [admin] = world.people(["probe_admin"])
     who = world.service.inside(lambda runtime: _colleague(runtime, admin))
@@ -209,7 +209,7 @@ def test_every_chat_request_is_capped_in_length_and_time(proof: Proof, new_world
                 proof.holds("upstream-closed", script.seen[0].closed_early, where)
 
 
-@control("VAL-09", cases=4 * len(PERSONAL))
+@control("VAL-09", cases=3 * len(PERSONAL))
 @pytest.mark.parametrize("stream", [False, True])
 def test_personal_data_in_chats_stays_here(proof: Proof, world: World, stream: bool) -> None:
     [who] = world.people(["probe_chatter"])

@@ -1,7 +1,7 @@
 """The chat interface that OpenAI's clients speak, so that a prototype changes its address and its key and is guarded.
 
 Only parameters are taken whose price is in tokens: what would be billed apart (searches, audio, pictures, faster
-service) has no cap here and is refused. Errors on these routes have that interface's shape. Gate: validation, cost.
+service) has no cap here and is refused. Errors on these routes have that interface's shape.
 """
 
 import json

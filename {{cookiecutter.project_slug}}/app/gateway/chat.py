@@ -1,6 +1,6 @@
 """Chat requests of a product's own code: the way of every model call, without an agent around it.
 
-Each attempt is held for, forwarded and booked like an agent's; personal data does not leave. Gate: cost, validation.
+Each attempt is held for, forwarded and booked like an agent's; personal data does not leave. Gate: errors, cost.
 """
 
 import time

@@ -1,7 +1,7 @@
 """A chat request at a provider, over the OpenAI-compatible interface that each of them offers beside its own.
 
 What a caller may say there is passed on as it is, so this service need not know what a parameter means, and one
-request here is one request at the provider. Connections are kept and shared. Gate: errors, cost.
+request here is one request at the provider. Connections are kept and shared. Gate: cost.
 """
 
 import json
