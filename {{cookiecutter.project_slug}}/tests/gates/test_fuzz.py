@@ -13,7 +13,7 @@ from gates.rig.canaries import Canaries
 from gates.rig.routes import all_routes
 
 SECRET = "secret-0f3b2a91c47d5e68"  # the same in every process: tests are named by it
-KNOWN = {**dict.fromkeys(nothing(), "0" * 36), "role": "viewer"}
+KNOWN = {**dict.fromkeys(nothing(), "0" * 36), "role": "viewer", "another": "viewer"}
 SECRETS, PLANTED = Canaries({"the credential": SECRET}), Canaries({"what was sent": CANARY})
 
 
