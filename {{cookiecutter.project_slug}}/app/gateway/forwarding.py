@@ -50,7 +50,7 @@ class Forwarded:
                 raw += piece
                 if len(raw) > MOST_BYTES:
                     raise UnexpectedModelBehavior("an answer beyond all bounds")
-        answer = _object(raw)
+        answer = _object(raw, "message")
         if not answer.get("choices"):
             raise UnexpectedModelBehavior("an answer without choices")
         return answer
@@ -93,7 +93,7 @@ async def _pieces(response: httpx2.Response) -> AsyncIterator[Body]:
             raise UnexpectedModelBehavior("an answer beyond all bounds")
         if event.data == END:
             return
-        piece = _object(event.data)
+        piece = _object(event.data, "delta")
         if "error" in piece:
             raise ModelConnectionError("", "the provider gave up")
         finished = finished or any(choice.get("finish_reason") for choice in piece.get("choices") or ())
@@ -102,14 +102,29 @@ async def _pieces(response: httpx2.Response) -> AsyncIterator[Body]:
         raise ModelConnectionError("", "the stream broke off")
 
 
-def _object(raw: bytes | bytearray | str) -> Body:
+def _object(raw: bytes | bytearray | str, said: str) -> Body:
+    """An answer, or a piece of one, of which `said` is what each choice says."""
     try:
         found = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict) or not isinstance(found.get("choices", []), list):
+    choices = (found.get("choices") or []) if isinstance(found, dict) else None
+    if not isinstance(choices, list) or not all(_is_choice(choice, said) for choice in choices):
         raise UnexpectedModelBehavior("not what a chat is answered")
-    return found
+    return dict(found)
+
+
+def _is_choice(choice: Any, said: str) -> bool:
+    told = choice.get(said) if isinstance(choice, dict) else None
+    if not isinstance(told, dict) or not isinstance(told.get("content"), str | None):
+        return False
+    calls = told.get("tool_calls") or []
+    return isinstance(calls, list) and all(_is_call(call) for call in calls)
+
+
+def _is_call(call: Any) -> bool:
+    function = (call.get("function") or {}) if isinstance(call, dict) else None
+    return isinstance(function, dict) and isinstance(function.get("arguments") or "", str)
 
 
 def usage_of(answer: Mapping[str, Any]) -> RequestUsage | None:

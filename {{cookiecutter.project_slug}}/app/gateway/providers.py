@@ -21,7 +21,6 @@ from app.gateway.offline_chat import OfflineChat
 
 CONNECT_S = 3.0
 READ_S = 120.0  # where a request does not say less: the longest MODEL_TIMEOUT_MS there is
-_TIMEOUT = httpx2.Timeout(READ_S, connect=CONNECT_S)
 
 
 @asynccontextmanager
@@ -58,7 +57,7 @@ async def open_model(provider: str, model: str, *, api_key: str | None, base_url
 
 
 def _connections() -> httpx2.AsyncClient:
-    return create_async_httpx2_client(timeout=_TIMEOUT)
+    return create_async_httpx2_client(timeout=httpx2.Timeout(READ_S, connect=CONNECT_S))
 
 
 @asynccontextmanager
@@ -70,8 +69,9 @@ async def open_chat(provider: str, *, api_key: str | None, base_url: str | None)
     elif address is None:
         yield None
     else:
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        async with httpx2.AsyncClient(headers=headers, timeout=_TIMEOUT, trust_env=False) as client:
+        async with _connections() as client:
+            if api_key:
+                client.headers["Authorization"] = f"Bearer {api_key}"
             yield Forwarded(client, address.rstrip("/"))
 
 

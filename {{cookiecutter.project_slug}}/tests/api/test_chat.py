@@ -213,6 +213,9 @@ def test_no_more_output_than_allowed_is_asked_for(desk: Desk) -> None:
         (status(429, kind="insufficient_quota"), "provider.quota_exhausted"),
         (replace(says("x"), raw=b"<html>"), "model.output_invalid"),
         (replace(says("x"), raw=b'{"choices": []}'), "model.output_invalid"),
+        (replace(says("x"), raw=b'{"choices": ["x"]}'), "model.output_invalid"),
+        (replace(says("x"), raw=b'{"choices": [{"message": {"content": 1}}]}'), "model.output_invalid"),
+        (replace(says("x"), raw=b"[" * 100_000), "model.output_invalid"),
         (fault("hang", seconds=5), "provider.timeout"),
         (status(400), "provider.rejected"),
     ],
@@ -260,3 +263,21 @@ def test_without_a_provider_the_offline_model_answers(new_sqlite: NewDatabase, t
         assert desk.create(messages=messages, tools=[TOOL]).choices[0].message.tool_calls
         streamed = desk.create(messages=messages, stream=True)
         assert "".join(piece.choices[0].delta.content or "" for piece in streamed if piece.choices)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b'{"choices": "x"}',
+        b'{"choices": [{"delta": "x"}]}',
+        b'{"choices": [{"delta": {"tool_calls": [1]}}]}',
+        b"x",
+        b"[1]",
+    ],
+)
+def test_a_piece_that_is_none_ends_the_stream_with_its_own_error(desk: Desk, piece: bytes) -> None:
+    body = b'data: {"id": "a", "choices": [{"index": 0, "delta": {"content": "one"}}]}\n\ndata: ' + piece + b"\n\n"
+    desk.model.answers(replace(says("x"), raw=body, media_type="text/event-stream"))
+    pieces = desk.create(messages=[{"role": "user", "content": "From ada@example.com."}], stream=True)
+    with pytest.raises(openai.APIError, match="not usable"):
+        list(pieces)
