@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
 from gates.rig.events import streaming
@@ -63,10 +65,12 @@ def _with(world: World, permission: str) -> str:
     return next(role for role, granted in declared.items() if permission in granted)
 
 
+@pytest.mark.timeout(280)
 @control("AUT-07", cases=188)
 def test_clients_set_nothing_that_is_not_theirs_and_see_nothing_of_the_inside(proof: Proof, world: World) -> None:
     loans = [_with(world, "elevations:request")], [_with(world, "elevations:decide")]
-    roles = ["probe_writer"], ["probe_admin"], ["platform_operator"], ["probe_approver"], *loans
+    mine = ["probe_writer", "probe_chatter"]
+    roles = mine, ["probe_admin"], ["platform_operator"], ["probe_approver"], *loans
     *people, spare = world.people(*roles, ["probe_reader"])
     writer, _, _, approver, asker, _ = people
     ran = world.run(writer, calls("probe_write", {"text": "x"}), final(), until=("waiting",))
