@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import anyio
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from starlette.types import Receive, Scope, Send
 
 from app.api.guards import require
@@ -29,7 +29,20 @@ MOST_MESSAGES, MOST_TOOLS = 500, 128
 Text = Annotated[str, StringConstraints(max_length=400_000, pattern=NO_NUL)]
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 CallId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")]
-Schema = dict[str, Any]
+DEEPEST = 40  # a schema's levels
+
+
+def _shallow(schema: dict[str, Any]) -> dict[str, Any]:
+    level: list[Any] = [schema]
+    for _ in range(DEEPEST):
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+        level = [each for each in level if isinstance(each, dict | list)]
+        if not level:
+            return schema
+    raise ValueError(f"at most {DEEPEST} levels")
+
+
+Schema = Annotated[dict[str, Any], AfterValidator(_shallow)]
 
 
 class TextPart(Strict):

@@ -80,6 +80,7 @@ OPENAI_ERROR: dict[str, Any] = {
 # Where this service knows which values there are: by the name of a body and of its field.
 KNOWN = {
     ("RunCreate", "feature"): "features",
+    ("ChatCompletionCreate", "model"): "models",
     ("KeyCreate", "scopes"): "permissions",
     ("MemberCreate", "roles"): "roles",
     ("MemberChange", "roles"): "roles",

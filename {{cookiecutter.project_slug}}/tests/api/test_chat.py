@@ -24,6 +24,11 @@ TOOL = {
 }
 
 
+DEEP: dict[str, Any] = {}
+for _ in range(500):
+    DEEP = {"a": DEEP}
+
+
 @dataclass
 class Desk:
     service: Service
@@ -175,6 +180,7 @@ def test_a_used_up_budget_is_said_once_and_clearly(desk: Desk) -> None:
             "/messages/0/content",
         ),
         ({"max_tokens": 0}, "/max_tokens"),
+        ({"response_format": {"type": "json_schema", "json_schema": DEEP}}, "/response_format"),
     ],
 )
 def test_what_is_not_taken_is_named_in_the_interface_s_own_shape(
