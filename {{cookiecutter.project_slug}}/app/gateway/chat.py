@@ -34,7 +34,7 @@ class ChatRequest:
     model: str  # a name of config/models.toml, or a tier's
     messages: list[Body]
     tools: list[Body] = field(default_factory=list)
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Body = field(default_factory=dict)
     max_tokens: int | None = None  # for each of `choices`
     choices: int = 1
 
@@ -65,11 +65,11 @@ class Chat:
                 async with model.metered(bill, within.total_seconds()):
                     answer = await upstream.whole(sent.body(model.name))
                     bill.usage = usage_of(answer) or RequestUsage()
+            _look_at_name(answer, model.name)
             return answer, bill
 
         with charged(CallContext(payer, FEATURE, "")):
             (answer, bill), rung = await ladder.climbed(ask)
-        _look_at_name(answer, rung.model.name)
         return shown_chat(answer, sent.placeholders), Answered(rung.model.name, rung is not ladder.rungs[0], bill)
 
     @asynccontextmanager
@@ -91,6 +91,7 @@ class Chat:
                     asked = upstream.stream(sent.body(model.name, streamed=True))
                     pieces = await attempt.enter_async_context(asked)
                     first = await anext(pieces, None)
+                _look_at_name(first or {}, model.name)
                 return _read(first, pieces, bill), bill, attempt.pop_all()
 
         with charged(CallContext(payer, FEATURE, "")):
@@ -113,19 +114,14 @@ class _Sent:
     """A request as providers get it, whichever of them it will be."""
 
     def __init__(self, request: ChatRequest, most_tokens: int) -> None:
-        messages, tools, self.placeholders = hidden_chat(request.messages, request.tools)
+        said, self.placeholders = hidden_chat(request.messages, request.tools, request.parameters)
         self._max_tokens = min(request.max_tokens or most_tokens, most_tokens)
         self._choices = request.choices
-        self._body: Body = {
-            **request.parameters,
-            "messages": messages,
-            **({"tools": tools} if tools else {}),
-            **({"n": request.choices} if request.choices > 1 else {}),
-            "max_completion_tokens": self._max_tokens,
-        }
-        # A byte-level tokenizer makes at most one token of a byte; schemas and answers' formats are read as well.
-        read = str([messages, tools, request.parameters])
-        self._input_bound = len(read.encode()) + MESSAGE_OVERHEAD_TOKENS * (len(messages) + len(tools) + 1)
+        several = {"n": request.choices} if request.choices > 1 else {}
+        self._body: Body = {**said, **several, "max_completion_tokens": self._max_tokens}
+        # A byte-level tokenizer makes at most one token of a byte; schemas and formats of answers are read as well.
+        pieces = len(request.messages) + len(request.tools) + 1
+        self._input_bound = len(str(said).encode()) + MESSAGE_OVERHEAD_TOKENS * pieces
 
     def bill(self) -> Bill:
         return Bill(self._input_bound, self._max_tokens * self._choices)

@@ -9,14 +9,18 @@ from typing import Any
 from app.gateway.redaction import Placeholders, changed_arguments
 
 Body = dict[str, Any]
+WORDED = ("response_format", "stop")  # parameters with words in them
 _MAY_BE_BEGUN = re.compile(r"\[[a-z]{0,10}(?:-[0-9]{0,6})?\Z")  # a placeholder whose end is still to come
 
 
-def hidden_chat(messages: Sequence[Body], tools: Sequence[Body]) -> tuple[list[Body], list[Body], Placeholders]:
-    """Messages and tools as a provider may see them, and what the placeholders in them stand for."""
-    placeholders = Placeholders.beside(json.dumps([*messages, *tools], ensure_ascii=False))
-    sent = [_sent(message, placeholders) for message in messages]
-    return sent, [_described(tool, placeholders) for tool in tools], placeholders
+def hidden_chat(messages: Sequence[Body], tools: Sequence[Body], parameters: Body) -> tuple[Body, Placeholders]:
+    """A request as a provider may see it, and what the placeholders in it stand for."""
+    placeholders = Placeholders.beside(json.dumps([*messages, *tools, parameters], ensure_ascii=False))
+    sent = {**parameters, "messages": [_sent(message, placeholders) for message in messages]}
+    sent |= {name: placeholders.hide(parameters[name]) for name in WORDED if name in parameters}
+    if tools:
+        sent["tools"] = [_described(tool, placeholders) for tool in tools]
+    return sent, placeholders
 
 
 def _sent(message: Body, placeholders: Placeholders) -> Body:

@@ -14,11 +14,11 @@ from sqlalchemy.orm import Session
 
 from app.db.base import Base, TenantOwned, new_id, utc_now
 from app.db.tenancy import ALL_TENANTS, bind
-from app.features import FEATURES
 from app.identity import tokens
 from app.identity.models import ApiKey, Elevation, Member
 from app.runs.models import Run
 from app.tools.models import Approval, ToolCall
+from gates.rig.probe import FEATURE
 
 DIGEST = "0" * 64
 LENGTH_OF_ID = 36
@@ -89,7 +89,7 @@ def seeded(store: Store, tenant_id: str) -> dict[str, str]:
         expires_at=now + timedelta(days=1), created_at=now,
     )  # fmt: skip
     run = Run(
-        id=run_id, tenant_id=tenant_id, member_id=leaver.id, feature=FEATURES[0].name, idempotency_key=run_id,
+        id=run_id, tenant_id=tenant_id, member_id=leaver.id, feature=FEATURE.name, idempotency_key=run_id,
         request_digest="x", task="matrix", documents=[], key_id=key.id, granted=[], state="waiting", model="x",
         prompt_version="x", created_at=now, updated_at=now,
     )  # fmt: skip

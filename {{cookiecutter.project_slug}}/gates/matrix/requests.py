@@ -10,10 +10,10 @@ from uuid import uuid4
 
 import httpx2
 
-from app.features import FEATURES
 from gates.matrix.cells import Seen, Whose
 from gates.matrix.objects import DIGEST, Store, seeded, without_records
 from gates.rig.people import Person
+from gates.rig.probe import FEATURE
 from gates.rig.routes import Route
 from gates.rig.world import World
 
@@ -21,7 +21,7 @@ WHY = "asked by the matrix"
 DECISION = {"decision": "deny", "digest": DIGEST, "reason": WHY}
 # `<name>` stands for the id of such an object, <new> for a name that is free.
 BODIES: dict[str, dict[str, Any]] = {
-    "POST /v1/runs": {"feature": FEATURES[0].name, "task": "Say something."},
+    "POST /v1/runs": {"feature": FEATURE.name, "task": "Say something."},
     "POST /v1/runs/{run_id}/cancel": {"reason": WHY},
     "POST /v1/tool-calls/{call_id}/resolution": {"outcome": "happened", "reason": WHY},
     "POST /v1/approvals/{approval_id}/decision": DECISION,

@@ -197,6 +197,17 @@ def test_what_is_not_taken_is_named_in_the_interface_s_own_shape(
     assert error["request_id"] == answer.headers["x-request-id"]
 
 
+def test_what_no_encoding_knows_does_not_reach_the_provider(desk: Desk) -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"title": "a\ud800b ada@example.com"}}}
+    for change in ({"response_format": schema}, {"tools": [{**TOOL, "function": {"name": "x", "parameters": schema}}]}):
+        body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "?"}], **change}
+        raw, json_type = json.dumps(body).encode(), {"Content-Type": "application/json"}
+        desk.model.answers(says("Yes."))
+        answer = desk.service.call(desk.who, "POST", "/v1/chat/completions", content=raw, headers=json_type)
+        assert answer.status_code == 200, answer.text
+        assert "ab [email-1]" in desk.model.ledger[-1].raw.decode()
+
+
 def test_a_wrong_key_and_a_missing_permission_are_told_in_the_same_shape(desk: Desk) -> None:
     [viewer] = desk.service.people(["viewer"])
     for key, status_code, code in (("nonsense", 401, "auth.unauthenticated"), (viewer.key, 403, "auth.forbidden")):

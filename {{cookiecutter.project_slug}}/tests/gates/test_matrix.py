@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from app.features import FEATURES
 from app.policy.decision import Effect
 from gates.matrix import cells, tools
 from gates.matrix.cells import NOBODY, ROLELESS, Cell, Declared, Seen, Whose
 from gates.matrix.tools import ToolCell, ToolSeen
+from gates.rig.probe import FEATURE
 from gates.rig.routes import Route
 
 HOLDERS: Mapping[str, Sequence[str]] = {
@@ -123,7 +123,7 @@ RULES = [
 
 
 def test_what_is_declared_for_a_tool() -> None:
-    spec = replace(FEATURES[0].tools[0], name="t")
+    spec = replace(FEATURE.tools[0], name="t")
     read, write, delete = (replace(spec, effect=effect) for effect in (Effect.READ, Effect.WRITE, Effect.DELETE))
     assert tools.declare("member", read, "runs:write", HOLDERS, RULES) == ToolCell(
         "member", "t", offered=True, outcome="effect"
