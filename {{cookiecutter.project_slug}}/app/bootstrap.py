@@ -15,6 +15,7 @@ from app.content.links import Links
 from app.db.engine import Database
 from app.features import FEATURES
 from app.gateway.breaker import Breaker, Health
+from app.gateway.cache import Cache
 from app.gateway.catalog import Catalog
 from app.gateway.chat import Chat
 from app.gateway.ladder import Ladder, LadderModel, Rung
@@ -95,6 +96,7 @@ async def _build(
     catalog = Catalog.load(settings.config_dir / "models.toml", settings.model_provider)
     make = AgentFactory(settings, closing, catalog, ledger, board, guard, store, servers, capabilities, tools)
     agents = await make.agents(features)
+    chat = await make.chat()
     approvals = Approvals(db, store)
     unknown = UnknownCalls(db)
     limits = RunLimits(
@@ -111,7 +113,7 @@ async def _build(
         board=board,
         policy=policy,
         ledger=ledger,
-        chat=await make.chat(),
+        chat=chat,
         spend=Spend(db),
         egress=egress,
         sign_in=sign_in,
@@ -122,7 +124,7 @@ async def _build(
         approvals=approvals,
         unknown=unknown,
         segments=Segments(store, agents, limits, board, Links(settings.answer_links_allow)),
-        housekeeping=Housekeeping(approvals, unknown, ledger, store, queue),
+        housekeeping=Housekeeping(approvals, unknown, ledger, chat.cache, store, queue),
     )
 
 
@@ -213,7 +215,8 @@ class AgentFactory:
         )
         upstream = await self.closing.enter_async_context(opened)
         ladders = {tier: await self._ladder(tier) for tier in self.catalog.tiers}
-        return Chat(self.catalog, ladders, upstream, settings.model_max_tokens)
+        cache = Cache(self.board.db, self.catalog.cache)
+        return Chat(self.catalog, ladders, upstream, settings.model_max_tokens, cache, self.board)
 
     async def _ladder(self, tier: str) -> Ladder:
         rungs = [await self._rung(rung) for rung in self.catalog.ladder(tier)]

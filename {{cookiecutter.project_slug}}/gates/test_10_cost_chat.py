@@ -39,9 +39,17 @@ class Chatted:
     body: Body = field(default_factory=dict)
 
 
-def _chat(world: World, who: Person, script: Script, *, stream: bool = False, **more: Any) -> Chatted:
+def asked_chat(
+    world: World,
+    who: Person,
+    script: Script,
+    *,
+    stream: bool = False,
+    headers: dict[str, str] | None = None,
+    **more: Any,
+) -> Chatted:
     asked = {"model": "standard", "messages": [{"role": "user", "content": script.task()}], "stream": stream, **more}
-    answer = world.service.call(who, "POST", PATH, json=asked)
+    answer = world.service.call(who, "POST", PATH, json=asked, headers=headers or {})
     if "event-stream" in answer.headers.get("content-type", ""):
         return _streamed(answer)
     body = answer.json()
@@ -103,10 +111,10 @@ FREE = {"an error", "busy", "no credit", "not allowed"}
 def test_every_chat_request_is_metered(proof: Proof, new_world: NewWorld, stream: bool) -> None:
     with new_world(catalogue=models(LADDER), MODEL_TIMEOUT_MS="1500") as world:
         with proof.positive("a chat request is answered"):
-            assert _chat(world, *_asks(world, says("Good day.")), stream=stream).text == "Good day."
+            assert asked_chat(world, *_asks(world, says("Good day.")), stream=stream).text == "Good day."
         for mode, answers in MODES.items():
             who, script = _asks(world, *answers)
-            _chat(world, who, script, stream=stream, tools=[TOOL])
+            asked_chat(world, who, script, stream=stream, tools=[TOOL])
             usage, budget = _account(world, who)
             proof.same("every-request-metered", usage["model_calls"], len(script.seen), mode)
             proof.same("nothing-left-held", budget["held"], 0, mode)
@@ -128,7 +136,7 @@ def _asks(world: World, *answers: Answer) -> tuple[Person, Script]:
 def test_a_chat_that_its_client_leaves_is_paid_in_full(proof: Proof, new_world: NewWorld) -> None:
     with new_world() as world:
         with proof.positive("a stream is answered"):
-            assert _chat(world, *_asks(world, says("Good day.")), stream=True).text == "Good day."
+            assert asked_chat(world, *_asks(world, says("Good day.")), stream=True).text == "Good day."
         for seconds in (0.0, 0.5):
             who, script = _asks(world, fault("endless", seconds=20))
             asked = {"model": "standard", "stream": True, "messages": [{"role": "user", "content": script.task()}]}
@@ -157,14 +165,14 @@ def test_chats_at_once_stay_under_the_cap(proof: Proof, world: World) -> None:
     who = world.service.inside(lambda runtime: _colleague(runtime, admin))
     expensive = replace(says("x"), usage=None, delay=0.2)
     with proof.positive("a chat inside the budget is answered and charged"):
-        assert _chat(world, who, world.model.script(expensive)).status == 200
+        assert asked_chat(world, who, world.model.script(expensive)).status == 200
     worst = _account(world, who)[1]["spent"]
     cap = worst * Decimal("10.5")
     body = {"scope": "tenant", "limit_usd": f"{cap:.6f}"}
     assert world.service.call(admin, "PUT", "/v1/budgets", json=body).status_code == 200
     scripts = [world.model.script(expensive) for _ in range(50)]
     with ThreadPoolExecutor(25) as pool:
-        answers = list(pool.map(lambda script: _chat(world, who, script), scripts))
+        answers = list(pool.map(lambda script: asked_chat(world, who, script), scripts))
     reached = sum(len(script.seen) for script in scripts)
     budget = _account(world, who)[1]
     proof.holds("under-the-cap", budget["spent"] + budget["held"] <= cap, budget)
@@ -184,13 +192,13 @@ def test_every_chat_request_is_capped_in_length_and_time(proof: Proof, new_world
     with new_world(MODEL_TIMEOUT_MS="1000") as world:
         who, script = _asks(world, says("Good day."))
         with proof.positive("a quick answer arrives"):
-            assert _chat(world, who, script).text == "Good day."
+            assert asked_chat(world, who, script).text == "Good day."
         asked: list[dict[str, Any]] = [{}, {"max_tokens": 10**6}, {"max_completion_tokens": 10**6}, {"n": 4}]
         asked += [{"max_tokens": 10**6, "max_completion_tokens": 10**6}, {"max_tokens": 5}]
         for more in asked:
             for stream in (False, True):
                 script = world.model.script(says("x"))
-                _chat(world, who, script, stream=stream, **more)
+                asked_chat(world, who, script, stream=stream, **more)
                 [sent] = script.requests
                 most = min(900, more.get("max_tokens", 900))
                 proof.holds("output-cap", 0 < sent["max_completion_tokens"] <= most, (more, sent))
@@ -199,7 +207,7 @@ def test_every_chat_request_is_capped_in_length_and_time(proof: Proof, new_world
             for stream in (False, True):
                 script = world.model.script(slow)
                 began = time.monotonic()
-                code = _chat(world, who, script, stream=stream).code
+                code = asked_chat(world, who, script, stream=stream).code
                 took = time.monotonic() - began
                 where = f"{slow.fault or 'late'}, {'streamed' if stream else 'whole'}"
                 proof.holds(
@@ -215,15 +223,15 @@ def test_personal_data_in_chats_stays_here(proof: Proof, world: World, stream: b
     [who] = world.people(["probe_chatter"])
     with proof.positive("what is not personal reaches the provider as it is"):
         script = world.model.script(says("Good day."))
-        _chat(world, who, script, stream=stream, messages=[{"role": "user", "content": script.task(HARMLESS)}])
+        asked_chat(world, who, script, stream=stream, messages=[{"role": "user", "content": script.task(HARMLESS)}])
         assert HARMLESS in script.seen[0].raw.decode()
     for kind, value in PERSONAL.items():
         script = world.model.script(_repeats)
-        told = _chat(world, who, script, stream=stream, messages=_conversation(script, value), tools=[_tool(value)])
+        told = asked_chat(world, who, script, stream=stream, messages=_conversation(script, value), tools=[_tool(value)])
         proof.holds("provider", value not in script.seen[0].raw.decode(), f"{kind} anywhere in the request")
         proof.same("put-back", told.text, f"You said {value}.", f"{kind}, in the text:")
         script = world.model.script(_writes_to)
-        told = _chat(world, who, script, stream=stream, messages=_conversation(script, value), tools=[_tool(value)])
+        told = asked_chat(world, who, script, stream=stream, messages=_conversation(script, value), tools=[_tool(value)])
         proof.same("put-back", json.loads(told.arguments), {"to": value}, f"{kind}, in a tool's arguments:")
 
 
@@ -262,18 +270,18 @@ def test_another_model_stands_in_for_chats(proof: Proof, new_world: NewWorld) ->
     with new_world(catalogue=models(LADDER, "0.02"), MODEL_TIMEOUT_MS="3000") as world:
         who, script = _asks(world, says("Good day."))
         with proof.positive("the first model answers, and nothing is degraded"):
-            told = _chat(world, who, script)
+            told = asked_chat(world, who, script)
             assert (told.text, told.headers["x-model"], "x-degraded" in told.headers) == ("Good day.", MODEL, False)
         for stream in (False, True):
             for failure in (status(503), status(401), Reply(raw=b"<html>"), fault("hang", seconds=8)):
                 script = world.model.script(_by_model(failure, says("from the other")))
-                told = _chat(world, who, script, stream=stream)
+                told = asked_chat(world, who, script, stream=stream)
                 where = f"{failure.status} {failure.fault}, {'streamed' if stream else 'whole'}"
                 proof.same("stands-in", told.text, "from the other", where)
                 flagged = told.headers.get("x-degraded"), told.headers.get("x-model")
                 proof.same("flagged", flagged, ("true", SPARE), where)
             script = world.model.script(_by_model(status(400), says("from the other")))
-            told = _chat(world, who, script, stream=stream)
+            told = asked_chat(world, who, script, stream=stream)
             proof.same("only-where-it-helps", (told.code, len(script.seen)), ("provider.rejected", 1))
             script = world.model.script(status(503))
-            proof.same("honest", _chat(world, who, script, stream=stream).code, "provider.overloaded", "both fail:")
+            proof.same("honest", asked_chat(world, who, script, stream=stream).code, "provider.overloaded", "both fail:")

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import anyio
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Header, Response
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from starlette.types import Receive, Scope, Send
@@ -136,12 +136,12 @@ class ChatCompletionCreate(Strict):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
 
-    def request(self) -> ChatRequest:
+    def request(self, *, anew: bool) -> ChatRequest:
         said = self.model_dump(exclude_none=True)
         passed = {name: said[name] for name in PASSED_ON if name in said}
         messages = [_without_remains(message) for message in said["messages"]]
         most = min((n for n in (self.max_completion_tokens, self.max_tokens) if n is not None), default=None)
-        return ChatRequest(self.model, messages, said.get("tools", []), passed, most, self.n or 1)
+        return ChatRequest(self.model, messages, said.get("tools", []), passed, most, self.n or 1, anew)
 
 
 PASSED_ON = (
@@ -202,19 +202,26 @@ async def create_chat_completion(
     principal: Annotated[Principal, require("chat:write", costly=True)],
     body: ChatCompletionCreate,
     runtime: RuntimeDep,
+    cache_control: Annotated[str | None, Header(description="`no-cache`: an answer made for this request")] = None,
 ) -> Response:
     """Answer a conversation. `stream: true` sends the answer as server-sent events while it is written."""
-    payer, request = Payer(principal.tenant_id, principal.member_id), body.request()
+    payer = Payer(principal.tenant_id, principal.member_id)
+    request = body.request(anew="no-cache" in (cache_control or "") or "no-store" in (cache_control or ""))
     if body.stream:
         asked = body.stream_options is not None and bool(body.stream_options.include_usage)
         return ChatStream(runtime.chat, payer, request, with_usage=asked)
     answer, answered = await runtime.chat.whole(payer, request)
-    headers = _told(answered) | {"X-Cost-USD": usd(answered.bill.cost_micro)}
+    headers = _told(answered) | {"X-Cost-USD": usd(answered.cost_micro)}
     return JSONResponse(answer, headers=headers)
 
 
 def _told(answered: Answered) -> dict[str, str]:
-    return {"X-Model": answered.model, **({"X-Degraded": "true"} if answered.degraded else {})}
+    told = {"X-Model": answered.model}
+    if answered.degraded:
+        told["X-Degraded"] = "true"
+    if answered.age is not None:  # RFC 9211, RFC 9111
+        told |= {"Cache-Status": "service; hit", "Age": str(int(answered.age.total_seconds()))}
+    return told
 
 
 class ChatStream(Response):

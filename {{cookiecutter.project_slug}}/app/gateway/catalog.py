@@ -53,12 +53,21 @@ class ResilienceRules(BaseModel):
     breaker_rest_s: int = Field(30, ge=1, le=3_600, description="for so long; then one call is let through")
 
 
+class CacheRules(BaseModel):
+    """How long an answer is given again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    ttl_s: int = Field(300, ge=0, le=86_400, description="0: never")
+    stale_s: int = Field(86_400, ge=0, le=30 * 86_400, description="until then where no model answers, marked degraded")
+
+
 class ModelsFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
     names: dict[str, str] = Field(
         default_factory=dict, description="what callers of the chat interface may name a tier"
     )
     resilience: ResilienceRules = ResilienceRules()
+    cache: CacheRules = CacheRules()
     providers: dict[str, dict[str, ModelEntry]] = Field(default_factory=dict)
 
 
@@ -68,6 +77,7 @@ class Catalog:
     tiers: Mapping[str, ModelEntry]
     resilience: ResilienceRules = field(default_factory=ResilienceRules)
     names: Mapping[str, str] = field(default_factory=dict)
+    cache: CacheRules = field(default_factory=CacheRules)
 
     @classmethod
     def load(cls, path: Path, provider: str) -> "Catalog":
@@ -78,7 +88,7 @@ class Catalog:
         tiers = declared.providers.get(provider) or DEFAULT_TABLE.get(provider)
         if not tiers:
             raise ModelUnknown(f"config/models.toml has no [providers.{provider}] table.")
-        catalog = cls(provider, tiers, declared.resilience, declared.names)
+        catalog = cls(provider, tiers, declared.resilience, declared.names, declared.cache)
         for tier in tiers:
             catalog.cost_micro(tier, input_tokens=1, output_tokens=1)
             catalog.ladder(tier)

@@ -15,14 +15,19 @@ import structlog
 from pydantic_ai.usage import RequestUsage
 
 from app.budgets.caps import Payer
-from app.errors import ModelUnknown
-from app.gateway.breaker import Admission
+from app.errors import ModelUnknown, ProviderRateLimited
+from app.gateway.breaker import FAULTS, Admission
+from app.gateway.cache import Cache, Kept
 from app.gateway.catalog import Catalog
+from app.gateway.chat_pieces import Gathered, in_pieces
 from app.gateway.chat_redaction import Body, Restoring, hidden_chat, shown_chat
 from app.gateway.forwarding import Upstream, usage_of
-from app.gateway.ladder import Ladder
+from app.gateway.ladder import Ladder, Rung
 from app.gateway.metered import MESSAGE_OVERHEAD_TOKENS, Bill, CallContext, MeteredModel, charged
+from app.switches.board import Board
+from app.telemetry.metrics import CACHED_ANSWERS
 
+MAY_SERVE_STALE = (*FAULTS, ProviderRateLimited)
 log = structlog.get_logger(__name__)
 FEATURE = "chat"  # in usage, budgets and switches
 
@@ -37,6 +42,7 @@ class ChatRequest:
     parameters: Body = field(default_factory=dict)
     max_tokens: int | None = None  # for each of `choices`
     choices: int = 1
+    anew: bool = False  # not one that was given before
 
 
 @dataclass
@@ -45,7 +51,12 @@ class Answered:
 
     model: str
     degraded: bool
-    bill: Bill
+    bill: Bill | None  # None: given before, and free
+    age: timedelta | None = None  # of one given before
+
+    @property
+    def cost_micro(self) -> int:
+        return self.bill.cost_micro if self.bill else 0
 
 
 @dataclass(frozen=True)
@@ -54,60 +65,109 @@ class Chat:
     ladders: Mapping[str, Ladder]  # by tier
     upstream: Upstream | None  # None: the provider has no such interface
     max_tokens: int
+    cache: Cache
+    board: Board
 
     async def whole(self, payer: Payer, request: ChatRequest) -> tuple[Body, Answered]:
         """The answer as one object. Raises what the first model of its tier failed with, or refuses before it asks."""
-        upstream, ladder, sent = self._upstream(), self._ladder(request.model), _Sent(request, self.max_tokens)
+        asked = self._asked(payer, request)
+        if kept := await self._given_before(asked):
+            return shown_chat(kept.body, asked.sent.placeholders), Answered(asked.model, False, None, kept.age)
 
         async def ask(model: MeteredModel, admitted: Admission, within: timedelta) -> tuple[Body, Bill]:
-            bill = sent.bill()
+            bill = asked.sent.bill()
             with admitted.watched():
                 async with model.metered(bill, within.total_seconds()):
-                    answer = await upstream.whole(sent.body(model.name))
+                    answer = await asked.upstream.whole(asked.sent.body(model.name))
                     bill.usage = usage_of(answer) or RequestUsage()
             _look_at_name(answer, model.name)
             return answer, bill
 
-        with charged(CallContext(payer, FEATURE, "")):
-            (answer, bill), rung = await ladder.climbed(ask)
-        return shown_chat(answer, sent.placeholders), Answered(rung.model.name, rung is not ladder.rungs[0], bill)
+        try:
+            with charged(CallContext(payer, FEATURE, "")):
+                (answer, bill), rung = await asked.ladder.climbed(ask)
+        except MAY_SERVE_STALE:
+            if (kept := await self._given_before(asked, stale=True)) is None:
+                raise
+            return shown_chat(kept.body, asked.sent.placeholders), Answered(asked.model, True, None, kept.age)
+        if rung.model.name == asked.model:
+            await self.cache.keep(payer, asked.key, asked.model, answer)
+        return shown_chat(answer, asked.sent.placeholders), asked.answered(rung, bill)
 
     @asynccontextmanager
     async def stream(self, payer: Payer, request: ChatRequest) -> AsyncGenerator[tuple[AsyncIterator[Body], Answered]]:
         """The answer piece by piece. Once the first is there, what breaks it is raised where it is read.
 
         To be entered, read and left by one task."""
-        upstream, ladder, sent = self._upstream(), self._ladder(request.model), _Sent(request, self.max_tokens)
-        until = time.monotonic() + ladder.deadline.total_seconds()
+        asked = self._asked(payer, request)
+        restoring = Restoring(asked.sent.placeholders)
+        if kept := await self._given_before(asked):
+            yield _restored(restoring, in_pieces(kept.body)), Answered(asked.model, False, None, kept.age)
+            return
+        until = time.monotonic() + asked.ladder.deadline.total_seconds()
 
         async def begin(
             model: MeteredModel, admitted: Admission, within: timedelta
         ) -> tuple[AsyncIterator[Body], Bill, AsyncExitStack]:
-            bill = sent.bill()
+            bill = asked.sent.bill()
             async with AsyncExitStack() as attempt:
                 attempt.enter_context(admitted.watched())
                 await attempt.enter_async_context(model.metered(bill, until - time.monotonic()))
                 with anyio.fail_after(within.total_seconds()):
-                    asked = upstream.stream(sent.body(model.name, streamed=True))
-                    pieces = await attempt.enter_async_context(asked)
+                    opened = asked.upstream.stream(asked.sent.body(model.name, streamed=True))
+                    pieces = await attempt.enter_async_context(opened)
                     first = await anext(pieces, None)
                 _look_at_name(first or {}, model.name)
                 return _read(first, pieces, bill), bill, attempt.pop_all()
 
+        try:
+            with charged(CallContext(payer, FEATURE, "")):
+                (pieces, bill, attempt), rung = await asked.ladder.climbed(begin)
+        except MAY_SERVE_STALE:
+            if (kept := await self._given_before(asked, stale=True)) is None:
+                raise
+            yield _restored(restoring, in_pieces(kept.body)), Answered(asked.model, True, None, kept.age)
+            return
+        gathered = Gathered()
         with charged(CallContext(payer, FEATURE, "")):
-            (pieces, bill, attempt), rung = await ladder.climbed(begin)
             async with attempt:
-                restoring = Restoring(sent.placeholders)
-                answered = Answered(rung.model.name, rung is not ladder.rungs[0], bill)
-                yield (restoring.piece(piece) async for piece in pieces), answered
+                yield _restored(restoring, pieces, gathered), asked.answered(rung, bill)
+        if rung.model.name == asked.model:
+            await self.cache.keep(payer, asked.key, asked.model, gathered.answer)
 
-    def _upstream(self) -> Upstream:
+    def _asked(self, payer: Payer, request: ChatRequest) -> "_Asked":
         if self.upstream is None:
             raise ModelUnknown("This service's model provider has no chat interface; set CHAT_BASE_URL to offer one.")
-        return self.upstream
+        ladder, sent = self.ladders[self.catalog.tier_of(request.model)], _Sent(request, self.max_tokens)
+        model = ladder.rungs[0].model.name
+        key = "" if request.anew else self.cache.key(payer, model, sent.said)
+        return _Asked(payer, self.upstream, ladder, sent, model, key)
 
-    def _ladder(self, model: str) -> Ladder:
-        return self.ladders[self.catalog.tier_of(model)]
+    async def _given_before(self, asked: "_Asked", *, stale: bool = False) -> Kept | None:
+        """An answer that may be given again. Raises ServiceHalted: a switch stops these as well."""
+        if not asked.key:
+            return None
+        switches = ("runs", f"tenant:{asked.payer.tenant_id}", f"feature:{FEATURE}", f"model:{asked.model}")
+        kept = await self.cache.find(asked.payer, asked.key, stale=stale)
+        if kept is not None:
+            await self.board.require_clear(*switches)
+            CACHED_ANSWERS.labels(asked.model, "stale" if stale else "fresh").inc()
+        return kept
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request on its way, with everything that was found out before any model is asked."""
+
+    payer: Payer
+    upstream: Upstream
+    ladder: Ladder
+    sent: "_Sent"
+    model: str  # the first of its tier
+    key: str  # of a kept answer; empty: none is
+
+    def answered(self, rung: Rung, bill: Bill) -> Answered:
+        return Answered(rung.model.name, rung is not self.ladder.rungs[0], bill)
 
 
 class _Sent:
@@ -118,7 +178,7 @@ class _Sent:
         self._max_tokens = min(request.max_tokens or most_tokens, most_tokens)
         self._choices = request.choices
         several = {"n": request.choices} if request.choices > 1 else {}
-        self._body: Body = {**said, **several, "max_completion_tokens": self._max_tokens}
+        self.said: Body = {**said, **several, "max_completion_tokens": self._max_tokens}
         # A byte-level tokenizer makes at most one token of a byte; schemas and formats of answers are read as well.
         pieces = len(request.messages) + len(request.tools) + 1
         self._input_bound = len(str(said).encode()) + MESSAGE_OVERHEAD_TOKENS * pieces
@@ -128,7 +188,7 @@ class _Sent:
 
     def body(self, model: str, *, streamed: bool = False) -> Body:
         stream = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {}
-        return {**self._body, "model": model, **stream}
+        return {**self.said, "model": model, **stream}
 
 
 async def _read(first: Body | None, pieces: AsyncIterator[Body], bill: Bill) -> AsyncIterator[Body]:
@@ -140,6 +200,15 @@ async def _read(first: Body | None, pieces: AsyncIterator[Body], bill: Bill) -> 
         yield piece
         piece = await anext(pieces, None)
     bill.usage = usage
+
+
+async def _restored(
+    restoring: Restoring, pieces: AsyncIterator[Body], gathered: Gathered | None = None
+) -> AsyncIterator[Body]:
+    async for piece in pieces:
+        if gathered is not None:
+            gathered.add(piece)
+        yield restoring.piece(piece)
 
 
 def _look_at_name(answer: Body, asked: str) -> None:
