@@ -12,7 +12,6 @@ from gates.rig.world import MODEL, World, models
 from gates.test_10_cost_chat import TOOL, Chatted, asked_chat
 
 OPERATOR = ["platform_operator"]
-TIERS = ("standard", "other")
 
 
 def _said(body: Body) -> Any:
@@ -33,9 +32,9 @@ class Asking:
         return told, len(self.script.seen) - before
 
 
-@control("CST-08", cases=30)
+@control("CST-08", cases=40)
 def test_an_answer_given_again_is_free_and_nobody_else_s(proof: Proof, new_world: NewWorld) -> None:
-    with new_world(catalogue=models(tiers=TIERS)) as world:
+    with new_world(catalogue=models(spare="0.02")) as world:
         who, other = world.people(["probe_chatter"], ["probe_chatter"])
         [stranger] = world.people(["probe_chatter"])
         for stream in (False, True):
@@ -60,7 +59,7 @@ def test_an_answer_given_again_is_free_and_nobody_else_s(proof: Proof, new_world
 
 def _differs(proof: Proof, mine: Asking, who: Person, *, stream: bool) -> None:
     differing: dict[str, dict[str, Any]] = {
-        "another tier": {"model": "other"},
+        "another model": {"model": "spare"},
         "another text": {"text": "How were you?"},
         "a system message": {"messages": [{"role": "system", "content": "Be kind."}, *_user(mine)]},
         "another cap": {"max_tokens": 50},

@@ -227,11 +227,15 @@ def test_personal_data_in_chats_stays_here(proof: Proof, world: World, stream: b
         assert HARMLESS in script.seen[0].raw.decode()
     for kind, value in PERSONAL.items():
         script = world.model.script(_repeats)
-        told = asked_chat(world, who, script, stream=stream, messages=_conversation(script, value), tools=[_tool(value)])
+        told = asked_chat(
+            world, who, script, stream=stream, messages=_conversation(script, value), tools=[_tool(value)]
+        )
         proof.holds("provider", value not in script.seen[0].raw.decode(), f"{kind} anywhere in the request")
         proof.same("put-back", told.text, f"You said {value}.", f"{kind}, in the text:")
         script = world.model.script(_writes_to)
-        told = asked_chat(world, who, script, stream=stream, messages=_conversation(script, value), tools=[_tool(value)])
+        told = asked_chat(
+            world, who, script, stream=stream, messages=_conversation(script, value), tools=[_tool(value)]
+        )
         proof.same("put-back", json.loads(told.arguments), {"to": value}, f"{kind}, in a tool's arguments:")
 
 
@@ -284,4 +288,6 @@ def test_another_model_stands_in_for_chats(proof: Proof, new_world: NewWorld) ->
             told = asked_chat(world, who, script, stream=stream)
             proof.same("only-where-it-helps", (told.code, len(script.seen)), ("provider.rejected", 1))
             script = world.model.script(status(503))
-            proof.same("honest", asked_chat(world, who, script, stream=stream).code, "provider.overloaded", "both fail:")
+            proof.same(
+                "honest", asked_chat(world, who, script, stream=stream).code, "provider.overloaded", "both fail:"
+            )

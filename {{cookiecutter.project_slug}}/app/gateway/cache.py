@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
 
 from app.db.base import utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS, TenantScope
+from app.errors import StoreAway
 from app.gateway.catalog import CacheRules
 from app.gateway.models import CachedAnswer
 
+log = structlog.get_logger(__name__)
 Body = dict[str, Any]
 MOST_BYTES = 100_000  # of an answer that is kept
 
@@ -39,7 +43,7 @@ class Cache:
     rules: CacheRules
 
     def key(self, scope: TenantScope, model: str, sent: Mapping[str, Any]) -> str:
-        """What an answer is found by, empty for one that is not kept. `sent` is what the provider gets but its model."""
+        """What an answer is found by, empty for one that is not kept. `sent`: what the provider gets but its model."""
         if not self.rules.ttl_s or not _repeatable(sent):
             return ""
         said = json.dumps([scope.tenant_id, model, sent], sort_keys=True)
@@ -62,13 +66,15 @@ class Cache:
             return
         now = utc_now()
         fresh, gone = (now + timedelta(seconds=seconds) for seconds in (self.rules.ttl_s, self.rules.stale_s))
-        async with self.db.transaction(scope) as session:
-            await session.merge(
-                CachedAnswer(
-                    key=key, tenant_id=scope.tenant_id, model=model, body=answer, kept_at=now, fresh_until=fresh,
-                    gone_at=max(fresh, gone),
-                )
-            )  # fmt: skip
+        row = CachedAnswer(
+            key=key, tenant_id=scope.tenant_id, model=model, body=answer, kept_at=now, fresh_until=fresh,
+            gone_at=max(fresh, gone),
+        )  # fmt: skip
+        try:
+            async with self.db.transaction(scope) as session:
+                await session.merge(row)
+        except (IntegrityError, StoreAway) as error:  # two at once, or none at all: the answer is there and paid for
+            log.info("cache.not_kept", reason=type(error).__name__)
 
     async def purge(self) -> int:
         """Delete what is past all use; returns how much that was."""

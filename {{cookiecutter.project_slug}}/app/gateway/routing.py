@@ -32,7 +32,9 @@ _SMALL = re.compile(
     r"|search for)",
     re.IGNORECASE,
 )
-_CODE = re.compile(r"```|\bdef \w+\(|\bclass \w+|\bfor \w+ in |[{};]\s*$|=>|\bSELECT\b|[A-Za-z]\([a-z]\) = ", re.MULTILINE)
+_CODE = re.compile(
+    r"```|\bdef \w+\(|\bclass \w+|\bfor \w+ in |[{};]\s*$|=>|\bSELECT\b|[A-Za-z]\([a-z]\) = ", re.MULTILINE
+)
 _LENGTHS = ((80, 0), (160, 6), (400, 12), (1_500, 18))  # characters, points
 MOST = 100
 
