@@ -21,6 +21,7 @@ from app.gateway.chat import Chat
 from app.gateway.ladder import Ladder, LadderModel, Rung
 from app.gateway.metered import CallLimits, MeteredModel
 from app.gateway.providers import open_chat, open_model
+from app.gateway.routing import AUTO, Routing
 from app.identity.directory import Directory
 from app.identity.elevations import Elevations
 from app.identity.keys import Keys
@@ -95,6 +96,7 @@ async def _build(
     store = RunStore(db, queue)
     catalog = Catalog.load(settings.config_dir / "models.toml", settings.model_provider)
     make = AgentFactory(settings, closing, catalog, ledger, board, guard, store, servers, capabilities, tools)
+    await make.open_models()
     agents = await make.agents(features)
     chat = await make.chat()
     approvals = Approvals(db, store)
@@ -178,12 +180,13 @@ class AgentFactory:
     capabilities: Capabilities
     tools: dict[str, ToolSpec]  # every tool of the process by name: what the guard knows
     health: dict[str, Health] = field(default_factory=dict)  # of each model
+    ladders: dict[str, Ladder] = field(default_factory=dict)  # by tier
 
     async def agents(self, features: Mapping[str, Feature]) -> Agents:
         built, names, tools = {}, {}, {}
         for name, feature in features.items():
             mine = await self._tools_of(feature.agent, depth=0)
-            names[name] = self.catalog.entry(feature.agent.tier).model
+            names[name] = self._model_name(feature.agent.tier)
             gate = ToolGate(self.guard, step, self.store.require_running)
             built[name] = await self._built(feature.agent, mine, [gate, *self.capabilities])
             tools[name] = frozenset(tool.name for tool in mine)
@@ -204,7 +207,7 @@ class AgentFactory:
         return mine
 
     async def _built(self, spec: AgentSpec, tools: Sequence[ToolSpec], capabilities: Capabilities) -> BuiltAgent:
-        model = LadderModel(await self._ladder(spec.tier), self.store.mark_degraded)
+        model = LadderModel(spec.tier, self.ladders, self.routing, self.store.note_answer)
         return build_agent(spec, tools, model, capabilities)
 
     async def chat(self) -> Chat:
@@ -214,9 +217,21 @@ class AgentFactory:
             settings.model_provider, api_key=self._key, base_url=settings.chat_base_url or settings.model_base_url
         )
         upstream = await self.closing.enter_async_context(opened)
-        ladders = {tier: await self._ladder(tier) for tier in self.catalog.tiers}
         cache = Cache(self.board.db, self.catalog.cache)
-        return Chat(self.catalog, ladders, upstream, settings.model_max_tokens, cache, self.board)
+        return Chat(self.catalog, self.ladders, upstream, settings.model_max_tokens, cache, self.board, self.routing)
+
+    async def open_models(self) -> None:
+        """Every tier's models, which all agents and chats share."""
+        for tier in self.catalog.tiers:
+            self.ladders[tier] = await self._ladder(tier)
+
+    @property
+    def routing(self) -> Routing:
+        return Routing(self.catalog.router, self.ledger, self.catalog.most)
+
+    def _model_name(self, tier: str) -> str:
+        """What a run is said to use before its first answer. Raises ModelUnknown."""
+        return self.catalog.entry(self.catalog.router.order[0] if self.catalog.tier_of(tier) == AUTO else tier).model
 
     async def _ladder(self, tier: str) -> Ladder:
         rungs = [await self._rung(rung) for rung in self.catalog.ladder(tier)]

@@ -43,6 +43,7 @@ def _bodies(
         ("POST", "/v1/members"): {"name": uuid4().hex, "roles": ["probe_reader"]},
         ("PATCH", f"/v1/members/{spare.member_id}"): {"disabled": False},
         ("POST", "/v1/tenants"): {"name": uuid4().hex},
+        ("PATCH", f"/v1/tenants/{who.tenant_id}"): {"tier": None},
         ("PUT", "/v1/budgets"): {"scope": "tenant", "limit_usd": "20"},
         ("PUT", f"/v1/switches/tenant:{who.tenant_id}"): {"state": "off", "reason": "a drill"},
         ("POST", f"/v1/approvals/{approval['id']}/decision"): decision,

@@ -85,7 +85,7 @@ async def create_chat_completion(
 
 
 def _told(answered: Answered) -> dict[str, str]:
-    told = {"X-Model": answered.model}
+    told = {"X-Model": answered.model, "X-Tier": answered.route.tier}
     if answered.degraded:
         told["X-Degraded"] = "true"
     if answered.age is not None:  # RFC 9211, RFC 9111

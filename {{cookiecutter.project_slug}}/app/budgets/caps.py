@@ -18,6 +18,7 @@ class CapsTable(BaseModel):
     tenant_monthly_usd: Decimal = Field(Decimal("20.00"), ge=0)
     member_daily_usd: Decimal = Field(Decimal("5.00"), ge=0)
     run_usd: Decimal = Field(Decimal("0.50"), ge=0)
+    soft_step: Decimal = Field(Decimal("0.8"), gt=0, le=1, description="part of a cap from which cheaper models answer")
 
 
 class BudgetsFile(BaseModel):

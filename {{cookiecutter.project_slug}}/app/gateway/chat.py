@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import anyio
 import structlog
@@ -23,6 +24,7 @@ from app.gateway.chat_redaction import Body, Restoring, hidden_chat, shown_chat
 from app.gateway.forwarding import Upstream, usage_of
 from app.gateway.ladder import Ladder, Rung
 from app.gateway.metered import MESSAGE_OVERHEAD_TOKENS, Bill, CallContext, MeteredModel, charged
+from app.gateway.routing import Look, Route, Routing
 from app.switches.board import Board
 from app.telemetry.metrics import CACHED_ANSWERS
 
@@ -48,6 +50,7 @@ class ChatRequest:
 class Answered:
     """What became of a request: who answered, and once that is known, what it cost."""
 
+    route: Route
     model: str
     degraded: bool
     bill: Bill | None  # None: given before, and free
@@ -66,12 +69,13 @@ class Chat:
     max_tokens: int
     cache: Cache
     board: Board
+    routing: Routing
 
     async def whole(self, payer: Payer, request: ChatRequest) -> tuple[Body, Answered]:
         """The answer as one object. Raises what the first model of its tier failed with, or refuses before it asks."""
-        asked = self._asked(payer, request)
+        asked = await self._asked(payer, request)
         if kept := await self._given_before(asked):
-            return shown_chat(kept.body, asked.sent.placeholders), Answered(asked.model, False, None, kept.age)
+            return shown_chat(kept.body, asked.sent.placeholders), asked.again(kept, degraded=False)
 
         async def ask(model: MeteredModel, admitted: Admission, within: timedelta) -> tuple[Body, Bill]:
             bill = asked.sent.bill()
@@ -88,7 +92,7 @@ class Chat:
         except MAY_SERVE_STALE:
             if (kept := await self._given_before(asked, stale=True)) is None:
                 raise
-            return shown_chat(kept.body, asked.sent.placeholders), Answered(asked.model, True, None, kept.age)
+            return shown_chat(kept.body, asked.sent.placeholders), asked.again(kept, degraded=True)
         if rung.model.name == asked.model:
             await self.cache.keep(payer, asked.key, asked.model, answer)
         return shown_chat(answer, asked.sent.placeholders), asked.answered(rung, bill)
@@ -98,10 +102,10 @@ class Chat:
         """The answer piece by piece. Once the first is there, what breaks it is raised where it is read.
 
         To be entered, read and left by one task."""
-        asked = self._asked(payer, request)
+        asked = await self._asked(payer, request)
         restoring = Restoring(asked.sent.placeholders)
         if kept := await self._given_before(asked):
-            yield _restored(restoring, in_pieces(kept.body)), Answered(asked.model, False, None, kept.age)
+            yield _restored(restoring, in_pieces(kept.body)), asked.again(kept, degraded=False)
             return
         until = time.monotonic() + asked.ladder.deadline.total_seconds()
 
@@ -125,7 +129,7 @@ class Chat:
         except MAY_SERVE_STALE:
             if (kept := await self._given_before(asked, stale=True)) is None:
                 raise
-            yield _restored(restoring, in_pieces(kept.body)), Answered(asked.model, True, None, kept.age)
+            yield _restored(restoring, in_pieces(kept.body)), asked.again(kept, degraded=True)
             return
         gathered = Gathered()
         with charged(CallContext(payer, FEATURE, "")):
@@ -134,13 +138,14 @@ class Chat:
         if rung.model.name == asked.model:
             await self.cache.keep(payer, asked.key, asked.model, gathered.answer)
 
-    def _asked(self, payer: Payer, request: ChatRequest) -> "_Asked":
+    async def _asked(self, payer: Payer, request: ChatRequest) -> "_Asked":
         if self.upstream is None:
             raise ModelUnknown("This service's model provider has no chat interface; set CHAT_BASE_URL to offer one.")
-        ladder, sent = self.ladders[self.catalog.tier_of(request.model)], _Sent(request, self.max_tokens)
+        route = await self.routing.route(payer, self.catalog.tier_of(request.model), _look(request))
+        ladder, sent = self.ladders[route.tier], _Sent(request, self.max_tokens)
         model = ladder.rungs[0].model.name
         key = "" if request.anew else self.cache.key(payer, model, sent.said)
-        return _Asked(payer, self.upstream, ladder, sent, model, key)
+        return _Asked(payer, self.upstream, ladder, sent, model, key, route)
 
     async def _given_before(self, asked: "_Asked", *, stale: bool = False) -> Kept | None:
         """An answer that may be given again. Raises ServiceHalted: a switch stops these as well."""
@@ -164,9 +169,13 @@ class _Asked:
     sent: "_Sent"
     model: str  # the first of its tier
     key: str  # of a kept answer; empty: none is
+    route: Route
 
     def answered(self, rung: Rung, bill: Bill) -> Answered:
-        return Answered(rung.model.name, rung is not self.ladder.rungs[0], bill)
+        return Answered(self.route, rung.model.name, rung is not self.ladder.rungs[0], bill)
+
+    def again(self, kept: Kept, *, degraded: bool) -> Answered:
+        return Answered(self.route, self.model, degraded, None, kept.age)
 
 
 class _Sent:
@@ -188,6 +197,17 @@ class _Sent:
     def body(self, model: str, *, streamed: bool = False) -> Body:
         stream = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {}
         return {**self.said, "model": model, **stream}
+
+
+def _look(request: ChatRequest) -> Look:
+    """What the last person to speak wants, and how much there is to read for it."""
+    texts = [(each["role"], _text(each.get("content"))) for each in request.messages]
+    wanted = next((text for role, text in reversed(texts) if role == "user"), "")
+    return Look(wanted, sum(len(text) for _, text in texts) - len(wanted), len(request.tools))
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else "\n".join(part["text"] for part in content or ())
 
 
 async def _read(first: Body | None, pieces: AsyncIterator[Body], bill: Bill) -> AsyncIterator[Body]:

@@ -7,16 +7,16 @@ is paid for. Gate: errors.
 import itertools
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import anyio
 import structlog
 from pydantic_ai import RunContext
-from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.messages import ModelMessage, ModelResponse, ToolReturnPart, UserPromptPart
 from pydantic_ai.models import ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
@@ -32,6 +32,7 @@ from app.errors import (
 from app.gateway.breaker import FAULTS, Admission, Health
 from app.gateway.catalog import ResilienceRules
 from app.gateway.metered import MeteredModel, calling
+from app.gateway.routing import Look, Route, Routing
 from app.telemetry.metrics import MODEL_FALLBACKS, MODEL_RETRIES
 
 log = structlog.get_logger(__name__)
@@ -49,7 +50,7 @@ class Rung:
 
 
 Attempt = Callable[[MeteredModel, Admission, timedelta], Awaitable[T]]
-StoodIn = Callable[[str], Awaitable[None]]  # told the run in which another model than its own answered
+Noted = Callable[[str, Route, str, bool], Awaitable[None]]  # run, route, its model, whether another one answered
 
 
 class Ladder:
@@ -112,11 +113,12 @@ class Ladder:
 
 
 class LadderModel(WrapperModel):
-    """A model with others that stand in for it, on the same caps and switches and within one deadline."""
+    """The models of every tier: each request goes to one that the router chooses, with those that stand in for it."""
 
-    def __init__(self, ladder: Ladder, stood_in: StoodIn) -> None:
-        super().__init__(ladder.rungs[0].model)
-        self._ladder, self._stood_in = ladder, stood_in
+    def __init__(self, tier: str, ladders: Mapping[str, Ladder], routing: Routing, noted: Noted) -> None:
+        """`tier` is what the agent asks for: one of them, or AUTO."""
+        super().__init__(ladders.get(tier, next(iter(ladders.values()))).rungs[0].model)
+        self._tier, self._ladders, self._routing, self._noted = tier, ladders, routing, noted
 
     async def request(
         self,
@@ -129,8 +131,9 @@ class LadderModel(WrapperModel):
             with admitted.watched():
                 return await model.request(messages, settings, model_request_parameters)
 
-        answer, answering = await self._ladder.climbed(ask)
-        await self._noted(answering)
+        route, ladder = await self._routed(messages, model_request_parameters)
+        answer, answering = await ladder.climbed(ask)
+        await self._note(route, ladder, answering)
         return answer
 
     @asynccontextmanager
@@ -142,7 +145,8 @@ class LadderModel(WrapperModel):
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
         """Until its first byte a stream may be asked for again or elsewhere; from then on it is this model's."""
-        until = time.monotonic() + self._ladder.deadline.total_seconds()
+        route, ladder = await self._routed(messages, model_request_parameters)
+        until = time.monotonic() + ladder.deadline.total_seconds()
 
         async def begin(
             model: MeteredModel, admitted: Admission, within: timedelta
@@ -154,14 +158,22 @@ class LadderModel(WrapperModel):
                 stream = await attempt.enter_async_context(asked)
                 return stream, attempt.pop_all()
 
-        (stream, attempt), answering = await self._ladder.climbed(begin)
+        (stream, attempt), answering = await ladder.climbed(begin)
         async with attempt:
-            await self._noted(answering)
+            await self._note(route, ladder, answering)
             yield stream
 
-    async def _noted(self, answering: Rung) -> None:
-        if answering is not self._ladder.rungs[0]:
-            await self._stood_in(calling.get().payer.run_id)
+    async def _routed(self, messages: list[ModelMessage], parameters: ModelRequestParameters) -> tuple[Route, Ladder]:
+        look = Look(_first_words(messages), tools=len(parameters.function_tools))
+        route = await self._routing.route(calling.get().payer, self._tier, look)
+        if _is_repair(messages):  # its own tier did not manage: once more, one tier up
+            route = replace(route, tier=self._routing.router.above(route), reason="repair")
+        return route, self._ladders[route.tier]
+
+    async def _note(self, route: Route, ladder: Ladder, answering: Rung) -> None:
+        await self._noted(
+            calling.get().payer.run_id, route, ladder.rungs[0].model.name, answering is not ladder.rungs[0]
+        )
 
 
 def _calls_for_a_spare(error: AppError, *, is_first: bool) -> bool:
@@ -169,6 +181,19 @@ def _calls_for_a_spare(error: AppError, *, is_first: bool) -> bool:
     if isinstance(error, ServiceHalted):
         return error.switch.startswith("model:")
     return not is_first or isinstance(error, (*FAULTS, ProviderRateLimited))
+
+
+def _first_words(messages: Sequence[ModelMessage]) -> str:
+    """What the conversation began with: later calls of it are judged alike."""
+    parts = [part for part in messages[0].parts if isinstance(part, UserPromptPart)] if messages else []
+    return "\n".join(part.content for part in parts if isinstance(part.content, str))
+
+
+def _is_repair(messages: Sequence[ModelMessage]) -> bool:
+    """Whether the last answer was in no form: the framework says so as a tool's result, or as one more prompt."""
+    last = messages[-1].parts if len(messages) > 1 else []
+    retried = any(isinstance(part, ToolReturnPart) and part.outcome == "retried" for part in last)
+    return retried or any(isinstance(part, UserPromptPart) for part in last)
 
 
 def _within(settings: ModelSettings | None, deadline: timedelta) -> ModelSettings:

@@ -14,7 +14,6 @@ import httpx2
 from pydantic_ai.models import Model, create_async_httpx2_client
 from pydantic_ai.models.function import FunctionModel
 
-from app.gateway.catalog import OFFLINE_MODEL
 from app.gateway.forwarding import ADDRESSES, Forwarded, Upstream
 from app.gateway.offline import reply, stream_reply
 from app.gateway.offline_chat import OfflineChat
@@ -29,7 +28,7 @@ async def open_model(provider: str, model: str, *, api_key: str | None, base_url
     async with AsyncExitStack() as closing:
         match provider:
             case "offline":
-                built: Any = FunctionModel(reply, stream_function=stream_reply, model_name=OFFLINE_MODEL)
+                built: Any = FunctionModel(reply, stream_function=stream_reply, model_name=model)
             case "openai":
                 sdk, models, providers = _load("openai", "openai")
                 client = await closing.enter_async_context(

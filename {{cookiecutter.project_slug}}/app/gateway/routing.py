@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from app.budgets.caps import Payer
+from app.budgets.ledger import Ledger
+
 AUTO = "auto"  # as a tier: the router chooses
 # Words for work in several steps of thought, by how far they point there. Beginnings of words, in several languages.
 _THOUGHT = re.compile(
@@ -107,3 +110,20 @@ class Router:
             if hard >= self.least.get(tier, MOST + 1):
                 chosen = tier
         return chosen
+
+
+@dataclass(frozen=True)
+class Routing:
+    """The router, with what it has to know of who pays."""
+
+    router: Router
+    ledger: Ledger
+    most: str  # the strongest tier of a tenant without one of its own
+
+    async def route(self, payer: Payer, asked: str, look: Look) -> Route:
+        """Choose a tier for a call that this payer is charged."""
+        if asked != AUTO and asked not in self.router.order:
+            return self.router.route(asked, look, most=self.most, tight=False)
+        standing = await self.ledger.standing(payer)
+        most = standing.tier if standing.tier is not None and standing.tier in self.router.order else self.most
+        return self.router.route(asked, look, most=most, tight=standing.is_tight)

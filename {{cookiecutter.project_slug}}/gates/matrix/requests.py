@@ -33,6 +33,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/members": {"name": "<new>", "roles": ["<role>"]},
     "PATCH /v1/members/{member_id}": {"disabled": True},
     "POST /v1/tenants": {"name": "<new>"},
+    "PATCH /v1/tenants/{tenant_id}": {"tier": None},
     "POST /v1/elevations": {"role": "<another>", "minutes": 5, "reason": WHY},
     "POST /v1/elevations/{elevation_id}/decision": {"decision": "refuse", "reason": WHY},
     "PUT /v1/switches/{name:path}": {"state": "on", "reason": WHY},

@@ -1,4 +1,4 @@
-"""Answers that may be given again."""
+"""Answers that may be given again, and which tier of models a tenant may use and a run was given."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -23,7 +23,15 @@ def upgrade() -> None:
     )
     op.create_index("ix_cached_answers_gone_at", "cached_answers", ["gone_at"])
     op.create_index("ix_cached_answers_tenant_id", "cached_answers", ["tenant_id"])
+    with op.batch_alter_table("tenants") as tenants:
+        tenants.add_column(sa.Column("tier", sa.String(length=60), nullable=True))
+    with op.batch_alter_table("runs") as runs:
+        runs.add_column(sa.Column("route", sa.JSON(), nullable=True))
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("runs") as runs:
+        runs.drop_column("route")
+    with op.batch_alter_table("tenants") as tenants:
+        tenants.drop_column("tier")
     op.drop_table("cached_answers")
