@@ -1,7 +1,7 @@
 """When a provider fails: ask again within a budget, ask another model, or say so.
 
 Each attempt is a metered call of its own, so budgets, switches and caps are asked again every time, and every attempt
-is paid for. Gate: errors.
+is paid for. Gate: errors, cost.
 """
 
 import itertools

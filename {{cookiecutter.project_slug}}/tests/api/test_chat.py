@@ -35,10 +35,7 @@ class Desk:
     model: Provider
     who: Person
     admin: Person
-
-    @property
-    def client(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.service.base_url}/v1", api_key=self.who.key, max_retries=0)
+    client: openai.OpenAI
 
     def asked(self, text: str, *answers: Any, **more: Any) -> Any:
         script = self.model.script(*answers)
@@ -72,9 +69,14 @@ def _without_memory(config: Path) -> Path:
 
 
 @pytest.fixture
-def desk(started: tuple[Service, Provider]) -> Desk:
+def desk(started: tuple[Service, Provider]) -> Iterator[Desk]:
     who, admin = started[0].people(["member"], ["admin"])
-    return Desk(*started, who, admin)
+    with _client(started[0], who.key) as client:
+        yield Desk(*started, who, admin, client)
+
+
+def _client(service: Service, key: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{service.base_url}/v1", api_key=key, max_retries=0)
 
 
 def test_a_prototype_gets_its_answer_and_pays_for_it(desk: Desk) -> None:
@@ -148,11 +150,11 @@ def test_a_conversation_goes_on_with_what_was_answered(desk: Desk) -> None:
 
 
 def test_the_models_there_are(desk: Desk) -> None:
-    assert {model.id for model in desk.client.models.list()} >= {"standard", "gpt-4o"}
+    assert {model.id for model in desk.client.models.list()} >= {"standard", "gpt-4o", "auto"}
 
 
 def test_another_model_is_refused_with_the_names_there_are(desk: Desk) -> None:
-    with pytest.raises(openai.UnprocessableEntityError, match="choose from gpt-4o"):
+    with pytest.raises(openai.UnprocessableEntityError, match="choose from auto, gpt-4o"):
         desk.create(model="gpt-9", messages=[{"role": "user", "content": "?"}])
     assert desk.spent() == 0
 
@@ -211,8 +213,7 @@ def test_what_no_encoding_knows_does_not_reach_the_provider(desk: Desk) -> None:
 def test_a_wrong_key_and_a_missing_permission_are_told_in_the_same_shape(desk: Desk) -> None:
     [viewer] = desk.service.people(["viewer"])
     for key, status_code, code in (("nonsense", 401, "auth.unauthenticated"), (viewer.key, 403, "auth.forbidden")):
-        client = openai.OpenAI(base_url=f"{desk.service.base_url}/v1", api_key=key)
-        with pytest.raises(openai.APIStatusError) as refused:
+        with _client(desk.service, key) as client, pytest.raises(openai.APIStatusError) as refused:
             client.models.list()
         assert (refused.value.status_code, refused.value.code) == (status_code, code)
 
@@ -275,11 +276,12 @@ def test_a_client_that_hangs_up_ends_the_request_upstream(desk: Desk) -> None:
 def test_without_a_provider_the_offline_model_answers(new_sqlite: NewDatabase, tmp_path: Path) -> None:
     with running(new_sqlite(), tmp_path) as service:
         [who] = service.people(["member"])
-        desk = Desk(service, Provider(), who, who)
-        messages = [{"role": "user", "content": "Send mail to ada@example.com."}]
-        assert desk.create(messages=messages, tools=[TOOL]).choices[0].message.tool_calls
-        streamed = desk.create(messages=messages, stream=True)
-        assert "".join(piece.choices[0].delta.content or "" for piece in streamed if piece.choices)
+        with _client(service, who.key) as client:
+            desk = Desk(service, Provider(), who, who, client)
+            messages = [{"role": "user", "content": "Send mail to ada@example.com."}]
+            assert desk.create(messages=messages, tools=[TOOL]).choices[0].message.tool_calls
+            streamed = desk.create(messages=messages, stream=True)
+            assert "".join(piece.choices[0].delta.content or "" for piece in streamed if piece.choices)
 
 
 @pytest.mark.parametrize(
