@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.api.examples import examples
 from app.api.guards import PUBLIC
 from app.api.idempotency import VISIBLE
 from app.api.middleware import OPENAI_PATHS
@@ -121,6 +122,8 @@ def _described(app: FastAPI, known: Mapping[str, Sequence[str]], version: str) -
     schemas |= {"Problem": PROBLEM, "OpenAIError": OPENAI_ERROR}
     for (body, field), what in KNOWN.items():
         _narrowed(schemas[body]["properties"][field], sorted(known[what]))
+    for name, example in examples(known).items():
+        schemas[name]["examples"] = [example]
     responses = components.setdefault("responses", {})
     for path, operations in document["paths"].items():
         for operation in operations.values():

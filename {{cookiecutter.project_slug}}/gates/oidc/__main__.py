@@ -47,7 +47,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="oidc-") as folder:
         home = Path(folder)
         install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home), PACKAGE]
-        subprocess.run(install, check=True)
+        if subprocess.run(install, check=False).returncode != 0:
+            print(f"npm could not install {PACKAGE}. Is the package registry reachable from here?", file=sys.stderr)
+            raise SystemExit(2)
         shutil.copy(HERE / "provider.mjs", home)
         with sqlite_databases(home / "databases") as new:
             Checks(home, new()).run()

@@ -1,0 +1,33 @@
+"""What the contract says beyond what proofs hold it to: an example of everything that may be sent."""
+
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from app.entrypoints.web import ROUTERS, create_app
+from app.settings import load_settings
+
+DOCUMENT: dict[str, Any] = create_app(load_settings(environment="test")).openapi()
+OURS = {getattr(route, "path", "") for module in ROUTERS for route in module.router.routes}  # not a feature's own
+BODIES = {
+    f"{method.upper()} {path}": operation["requestBody"]["content"]["application/json"]["schema"]
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+    if "requestBody" in operation and path in {each.replace(":path", "") for each in OURS}
+}
+
+
+def test_there_are_bodies_to_look_at() -> None:
+    assert len(BODIES) >= 14
+
+
+@pytest.mark.parametrize("route", sorted(BODIES))
+def test_every_body_has_an_example_that_it_takes_itself(route: str) -> None:
+    schema = BODIES[route]
+    reference = schema.get("$ref") or schema["anyOf"][0]["$ref"]
+    body = DOCUMENT["components"]["schemas"][reference.rpartition("/")[2]]
+    assert body["examples"], f"{route}: add one to app/api/examples.py"
+    validator = Draft202012Validator({**body, "components": DOCUMENT["components"]})
+    for example in body["examples"]:
+        assert list(validator.iter_errors(example)) == []
