@@ -46,10 +46,10 @@ Integral = BeforeValidator(_integral)  # for a whole number in a body: Annotated
 # The contract says by these patterns what else would be refused by words alone.
 BASE64 = r"^[A-Za-z0-9+/]*={0,2}$"
 NO_NUL = r"^[^\x00]*$"
-NOT_BLANK = r"^[^\x00]*\S[^\x00]*$"
+NOT_BLANK = r"^[^\x00]*[^\x00\s][^\x00]*$"
 # Something that can be seen; spelled out, as \w is another set of characters in each language that reads a contract.
 NAMING = r"^[^\x00]*[0-9A-Z_a-z\u00c0-\u1fff\u2c00-\ud7ff\uf900-\ufdff][^\x00]*$"
-THREE_CHARACTERS = r"^[^\x00]*\S[^\x00]+\S[^\x00]*$"
+THREE_CHARACTERS = r"^[^\x00]*[^\x00\s][^\x00]+[^\x00\s][^\x00]*$"
 Instant = Annotated[datetime, PlainSerializer(lambda t: t.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), return_type=str)]
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Usd = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}(\.[0-9]{1,6})?$")]
