@@ -10,13 +10,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import sqlalchemy as sa
 import typer
 
+from app.budgets.models import BudgetCap, BudgetWindow
+from app.features import FEATURES
+from app.runs.models import Run
+from app.runs.state import ENDED
 from app.runtime import Runtime
 from app.settings import ROOT
+from app.switches.models import Switch
+from app.tools.models import Approval
 from gates import suites
 from gates.matrix import objects
 from gates.rig.databases import sqlite_databases
@@ -26,6 +36,8 @@ from gates.rig.service import Service, running
 from gates.rig.world import NO_LIMITS
 
 SECONDS = 300
+EVERY_SECONDS = 0.25
+ENOUGH = 20_000_000  # micro-dollars
 CONFIG = """
 [warnings]
 fail-on = true  # a run that reached nothing is no success
@@ -94,8 +106,10 @@ def main(
         }
         with sqlite_databases(home / "databases") as new, running(new(), home, **settings) as service:
             mine, theirs = _everything(service), _everything(service)
-            seeded = objects.seeded(objects.Store.at(service.database_url), mine.tenant_id)
-            held = _run(service, home, [mine.key, theirs.key], seeded, seconds, seed)
+            store = objects.Store.at(service.database_url)
+            seeded = objects.seeded(store, mine.tenant_id, *(feature.name for feature in FEATURES[:1]))
+            with _never_used_up(store, seeded):
+                held = _run(service, home, [mine.key, theirs.key], seeded, seconds, seed)
             wrong = _run(service, home, ["svc_test_wrong", "svc_test_wronger"], seeded, 30, seed)
         bugs = [line for line in service.log.read_text().splitlines() if '"error.unexpected"' in line]
     print("\n".join(bugs[-5:]))
@@ -115,6 +129,33 @@ def _everything(service: Service) -> Person:
 
     [person] = service.people(service.inside(names))
     return person
+
+
+@contextmanager
+def _never_used_up(store: objects.Store, seeded: dict[str, str]) -> Iterator[None]:
+    """What one request uses up, others find again: money, the one question, switches that are off.
+
+    Otherwise the order of requests decides whether a route is looked at, or answers 402, 410 or 503 to everything."""
+    done = threading.Event()
+
+    def again_and_again() -> None:
+        while not done.wait(EVERY_SECONDS):
+            with store.engine.begin() as connection:
+                connection.execute(sa.delete(Switch))
+                for money in (BudgetCap, BudgetWindow):
+                    connection.execute(sa.update(money).where(money.limit_micro < ENOUGH).values(limit_micro=ENOUGH))
+                run = sa.update(Run).where(Run.id == seeded["run_id"], Run.state.in_(ENDED))
+                connection.execute(run.values(state="waiting", ended_at=None, error_code=None, error_detail=None))
+                question = sa.update(Approval).where(Approval.id == seeded["approval_id"], Approval.state != "pending")
+                connection.execute(question.values(state="pending", decided_by=None, decided_at=None))
+
+    keeper = threading.Thread(target=again_and_again)
+    keeper.start()
+    try:
+        yield
+    finally:
+        done.set()
+        keeper.join()
 
 
 def _run(service: Service, home: Path, keys: list[str], seeded: dict[str, str], seconds: int, seed: int) -> int:

@@ -79,8 +79,8 @@ def without_records(rows: Rows) -> Rows:
     return {table: found for table, found in rows.items() if table not in ON_RECORD}
 
 
-def seeded(store: Store, tenant_id: str) -> dict[str, str]:
-    """New objects of this tenant; their ids by the name that routes give them."""
+def seeded(store: Store, tenant_id: str, feature: str = FEATURE.name) -> dict[str, str]:
+    """New objects of this tenant, with a run of this feature; their ids by the name that routes give them."""
     now, run_id = utc_now(), new_id()
     leaver = Member(id=new_id(), tenant_id=tenant_id, name=f"leaver-{uuid4().hex[:12]}", roles=[], created_at=now)
     new = tokens.generate("test")
@@ -89,7 +89,7 @@ def seeded(store: Store, tenant_id: str) -> dict[str, str]:
         expires_at=now + timedelta(days=1), created_at=now,
     )  # fmt: skip
     run = Run(
-        id=run_id, tenant_id=tenant_id, member_id=leaver.id, feature=FEATURE.name, idempotency_key=run_id,
+        id=run_id, tenant_id=tenant_id, member_id=leaver.id, feature=feature, idempotency_key=run_id,
         request_digest="x", task="matrix", documents=[], key_id=key.id, granted=[], state="waiting", model="x",
         prompt_version="x", created_at=now, updated_at=now,
     )  # fmt: skip
