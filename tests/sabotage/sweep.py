@@ -83,8 +83,7 @@ def _main(wanted: str, every: int, changed: bool) -> int:
         kept = _still_shown(patches, machinery) if changed else []
         patches = [patch for patch in patches if patch.name not in {kill["patch"] for kill in kept}]
         if not patches:
-            out.print("gates/sabotage.json is of this very code: nothing to try.")
-            return 0
+            return _nothing_to_try(wanted, machinery, kept)
         # A part is tried after `make test`, which has just proven everything on the service as it is.
         broken = _baseline(project, sorted({patch.control for patch in patches})) if every == 1 else ""
         if broken:
@@ -101,6 +100,13 @@ def _main(wanted: str, every: int, changed: bool) -> int:
         return 1
     if not wanted and every == 1:
         _record(results, machinery, kept)
+    return 0
+
+
+def _nothing_to_try(wanted: str, machinery: str, kept: Sequence[dict[str, Any]]) -> int:
+    out.print("Nothing to try: what the record says of each patch is of this very code.")
+    if not wanted:
+        _record([], machinery, kept)  # a patch that is gone leaves it
     return 0
 
 
