@@ -15,10 +15,13 @@ from app.content.links import Links
 from app.db.engine import Database
 from app.features import FEATURES
 from app.gateway.breaker import Breaker, Health
+from app.gateway.cache import Cache
 from app.gateway.catalog import Catalog
-from app.gateway.ladder import LadderModel, Rung
+from app.gateway.chat import Chat
+from app.gateway.ladder import Ladder, LadderModel, Rung
 from app.gateway.metered import CallLimits, MeteredModel
-from app.gateway.providers import open_model
+from app.gateway.providers import open_chat, open_model
+from app.gateway.routing import AUTO, Routing
 from app.identity.directory import Directory
 from app.identity.elevations import Elevations
 from app.identity.keys import Keys
@@ -91,8 +94,11 @@ async def _build(
         approval_ttl=settings.approval_ttl,
     )
     store = RunStore(db, queue)
-    make = AgentFactory(settings, closing, ledger, board, guard, store, servers, capabilities, tools)
+    catalog = Catalog.load(settings.config_dir / "models.toml", settings.model_provider)
+    make = AgentFactory(settings, closing, catalog, ledger, board, guard, store, servers, capabilities, tools)
+    await make.open_models()
     agents = await make.agents(features)
+    chat = await make.chat()
     approvals = Approvals(db, store)
     unknown = UnknownCalls(db)
     limits = RunLimits(
@@ -109,6 +115,7 @@ async def _build(
         board=board,
         policy=policy,
         ledger=ledger,
+        chat=chat,
         spend=Spend(db),
         egress=egress,
         sign_in=sign_in,
@@ -119,7 +126,7 @@ async def _build(
         approvals=approvals,
         unknown=unknown,
         segments=Segments(store, agents, limits, board, Links(settings.answer_links_allow)),
-        housekeeping=Housekeeping(approvals, unknown, ledger, store, queue),
+        housekeeping=Housekeeping(approvals, unknown, ledger, chat.cache, store, queue),
     )
 
 
@@ -164,6 +171,7 @@ class AgentFactory:
 
     settings: Settings
     closing: AsyncExitStack
+    catalog: Catalog
     ledger: Ledger
     board: Board
     guard: Guard
@@ -172,49 +180,72 @@ class AgentFactory:
     capabilities: Capabilities
     tools: dict[str, ToolSpec]  # every tool of the process by name: what the guard knows
     health: dict[str, Health] = field(default_factory=dict)  # of each model
+    ladders: dict[str, Ladder] = field(default_factory=dict)  # by tier
 
     async def agents(self, features: Mapping[str, Feature]) -> Agents:
-        catalog = Catalog.load(self.settings.config_dir / "models.toml", self.settings.model_provider)
         built, names, tools = {}, {}, {}
         for name, feature in features.items():
-            mine = await self._tools_of(feature.agent, catalog, depth=0)
-            names[name] = catalog.entry(feature.agent.tier).model
+            mine = await self._tools_of(feature.agent, depth=0)
+            names[name] = self._model_name(feature.agent.tier)
             gate = ToolGate(self.guard, step, self.store.require_running)
-            built[name] = await self._built(feature.agent, mine, catalog, [gate, *self.capabilities])
+            built[name] = await self._built(feature.agent, mine, [gate, *self.capabilities])
             tools[name] = frozenset(tool.name for tool in mine)
         return Agents({name: feature.agent for name, feature in features.items()}, built, tools, names)
 
-    async def _tools_of(self, spec: AgentSpec, catalog: Catalog, depth: int) -> list[ToolSpec]:
+    async def _tools_of(self, spec: AgentSpec, depth: int) -> list[ToolSpec]:
         """The tools of an agent: its own, those of its tool servers, and one for each delegate it may ask."""
         mine = [*spec.tools, *(tool for server in spec.servers for tool in self.servers.specs(server))]
         for delegate in spec.delegates:
-            its_tools = await self._tools_of(delegate, catalog, depth + 1)
+            its_tools = await self._tools_of(delegate, depth + 1)
             require_reading(delegate, its_tools, depth + 1)
             # Within the tool call that asks, which is a step already: its own calls are part of that.
             gate = ToolGate(self.guard, at_once, self.store.require_running)
-            mine.append(ask(delegate, its_tools, await self._built(delegate, its_tools, catalog, [gate])))
+            mine.append(ask(delegate, its_tools, await self._built(delegate, its_tools, [gate])))
         for tool in mine:
             if self.tools.setdefault(tool.name, tool) is not tool:
                 raise ValueError(f"two agents declare a tool named {tool.name}; rename one")
         return mine
 
-    async def _built(
-        self, spec: AgentSpec, tools: Sequence[ToolSpec], catalog: Catalog, capabilities: Capabilities
-    ) -> BuiltAgent:
-        rungs = [await self._rung(tier, catalog) for tier in catalog.ladder(spec.tier)]
-        model = LadderModel(
-            rungs,
-            rules=catalog.resilience,
-            deadline=self.settings.model_timeout,
-            stood_in=self.store.mark_degraded,
-        )
+    async def _built(self, spec: AgentSpec, tools: Sequence[ToolSpec], capabilities: Capabilities) -> BuiltAgent:
+        model = LadderModel(spec.tier, self.ladders, self.routing, self.store.note_answer)
         return build_agent(spec, tools, model, capabilities)
 
-    async def _rung(self, tier: str, catalog: Catalog) -> Rung:
+    async def chat(self) -> Chat:
+        """Every tier for requests without an agent, over the provider's OpenAI-compatible interface."""
+        settings = self.settings
+        opened = open_chat(
+            settings.model_provider, api_key=self._key, base_url=settings.chat_base_url or settings.model_base_url
+        )
+        upstream = await self.closing.enter_async_context(opened)
+        cache = Cache(self.board.db, self.catalog.cache)
+        return Chat(self.catalog, self.ladders, upstream, settings.model_max_tokens, cache, self.board, self.routing)
+
+    async def open_models(self) -> None:
+        """Every tier's models, which all agents and chats share."""
+        for tier in self.catalog.tiers:
+            self.ladders[tier] = await self._ladder(tier)
+
+    @property
+    def routing(self) -> Routing:
+        return Routing(self.catalog.router, self.ledger, self.catalog.most)
+
+    def _model_name(self, tier: str) -> str:
+        """What a run is said to use before its first answer. Raises ModelUnknown."""
+        return self.catalog.entry(self.catalog.router.order[0] if self.catalog.tier_of(tier) == AUTO else tier).model
+
+    async def _ladder(self, tier: str) -> Ladder:
+        rungs = [await self._rung(rung) for rung in self.catalog.ladder(tier)]
+        return Ladder(rungs, rules=self.catalog.resilience, deadline=self.settings.model_timeout)
+
+    @property
+    def _key(self) -> str | None:
+        return self.settings.model_api_key.get_secret_value() if self.settings.model_api_key else None
+
+    async def _rung(self, tier: str) -> Rung:
         """A tier's metered model; what is known of its health is known to all agents that use it."""
-        settings, name, rules = self.settings, catalog.entry(tier).model, catalog.resilience
-        key = settings.model_api_key.get_secret_value() if settings.model_api_key else None
-        opened = open_model(settings.model_provider, name, api_key=key, base_url=settings.model_base_url)
+        settings, catalog = self.settings, self.catalog
+        name, rules = catalog.entry(tier).model, catalog.resilience
+        opened = open_model(settings.model_provider, name, api_key=self._key, base_url=settings.model_base_url)
         model = MeteredModel(
             await self.closing.enter_async_context(opened),
             tier=tier,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from app.budgets.ledger import Ledger
 from app.budgets.spend import Spend
 from app.db.engine import Database
+from app.gateway.chat import Chat
 from app.identity.directory import Directory
 from app.identity.elevations import Elevations
 from app.identity.keys import Keys
@@ -38,6 +39,7 @@ class Runtime:
     board: Board
     policy: Policy
     ledger: Ledger
+    chat: Chat
     spend: Spend
     egress: Egress
     sign_in: SignIn | None  # at an OpenID Connect provider

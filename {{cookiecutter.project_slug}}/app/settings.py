@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     model_provider: Literal["offline", "openai", "anthropic", "google", "bedrock"] = "offline"
     model_api_key: SecretStr | None = None
     model_base_url: str | None = None
+    chat_base_url: str | None = None  # the provider's OpenAI-compatible interface, where that is not MODEL_BASE_URL
     model_max_tokens: int = Field(900, ge=1, le=32_000)
     model_timeout_ms: int = Field(9_000, ge=100, le=120_000)
 

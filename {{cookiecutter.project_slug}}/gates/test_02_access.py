@@ -33,6 +33,8 @@ DECLARED = {
     "POST /v1/approvals/decisions": "approvals:decide",
     "GET /v1/approvals": "approvals:read",
     "POST /v1/approvals/{approval_id}/decision": "approvals:decide",
+    "POST /v1/chat/completions": "chat:write",
+    "GET /v1/models": "chat:write",
     "GET /v1/usage": "usage:read",
     "GET /v1/budgets": "usage:read",
     "PUT /v1/budgets": "budgets:write",
@@ -49,6 +51,7 @@ DECLARED = {
     "POST /v1/elevations/{elevation_id}/decision": "elevations:decide",
     "GET /v1/tenants": "tenants:read",
     "POST /v1/tenants": "tenants:write",
+    "PATCH /v1/tenants/{tenant_id}": "tenants:write",
     "GET /v1/audit": "audit:read",
     "GET /v1/audit/chain": "audit:read",
     "GET /v1/switches": "switches:read",
@@ -65,6 +68,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "resolution": {**WHY, "outcome": "happened"},
     "rotation": {},
     "{member_id}": {"disabled": True},
+    "{tenant_id}": {"tier": None},
 }
 MALFORMED = ["Bearer", "Bearer x", "Basic c3ZjOng=", "Bearer null", "Bearer svc_test_aaaaaaaaaaaa_" + "A" * 43]
 

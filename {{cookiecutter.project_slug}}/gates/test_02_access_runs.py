@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
 from gates.rig.events import streaming
@@ -35,11 +37,13 @@ def _bodies(
     return {
         ("POST", "/v1/runs"): {"feature": "probe", "task": "x", "limits": {"model_calls": 3}},
         ("POST", f"/v1/runs/{run_id}/cancel"): {"reason": "a drill"},
+        ("POST", "/v1/chat/completions"): {"model": "standard", "messages": [{"role": "user", "content": "x"}]},
         ("POST", "/v1/keys"): {"member_id": who.member_id},
         ("POST", f"/v1/keys/{spare.principal.key_id}/rotation"): {"overlap_hours": 1},
         ("POST", "/v1/members"): {"name": uuid4().hex, "roles": ["probe_reader"]},
         ("PATCH", f"/v1/members/{spare.member_id}"): {"disabled": False},
         ("POST", "/v1/tenants"): {"name": uuid4().hex},
+        ("PATCH", f"/v1/tenants/{who.tenant_id}"): {"tier": None},
         ("PUT", "/v1/budgets"): {"scope": "tenant", "limit_usd": "20"},
         ("PUT", f"/v1/switches/tenant:{who.tenant_id}"): {"state": "off", "reason": "a drill"},
         ("POST", f"/v1/approvals/{approval['id']}/decision"): decision,
@@ -62,10 +66,12 @@ def _with(world: World, permission: str) -> str:
     return next(role for role, granted in declared.items() if permission in granted)
 
 
+@pytest.mark.timeout(280)
 @control("AUT-07", cases=188)
 def test_clients_set_nothing_that_is_not_theirs_and_see_nothing_of_the_inside(proof: Proof, world: World) -> None:
     loans = [_with(world, "elevations:request")], [_with(world, "elevations:decide")]
-    roles = ["probe_writer"], ["probe_admin"], ["platform_operator"], ["probe_approver"], *loans
+    mine = ["probe_writer", "probe_chatter"]
+    roles = mine, ["probe_admin"], ["platform_operator"], ["probe_approver"], *loans
     *people, spare = world.people(*roles, ["probe_reader"])
     writer, _, _, approver, asker, _ = people
     ran = world.run(writer, calls("probe_write", {"text": "x"}), final(), until=("waiting",))

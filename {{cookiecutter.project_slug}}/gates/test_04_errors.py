@@ -37,6 +37,38 @@ def _is_problem(proof: Proof, what: str, answer: httpx2.Response, expected: int,
     proof.holds("no-internals", not sent or sent not in answer.text, f"{what}: the input came back")
 
 
+@control("ERR-01", cases=40)
+def test_errors_of_the_chat_interface_have_the_shape_that_its_clients_read(proof: Proof, world: World) -> None:
+    chatter, reader = world.people(["probe_chatter"], ["probe_reader"])
+    path, json_type = "/v1/chat/completions", {"Content-Type": "application/json"}
+    good = {"model": "standard", "messages": [{"role": "user", "content": "x"}]}
+    call = world.service.call
+    with proof.positive("a good request is answered with its data"):
+        assert call(chatter, "POST", path, json=good).json()["object"] == "chat.completion"
+    word = f"canary{uuid4().hex}"
+    answers = {
+        "no credential": (401, call(None, "POST", path, json=good)),
+        "no permission": (403, call(reader, "POST", path, json=good)),
+        "no such method": (405, call(chatter, "PATCH", path, json=good)),
+        "broken JSON": (400, call(chatter, "POST", path, content=f'{{"{word}'.encode(), headers=json_type)),
+        "no JSON type": (415, call(chatter, "POST", path, content=word.encode())),
+        "too large": (413, call(chatter, "POST", path, content=b" " * 1_000_001, headers=json_type)),
+        "an unknown field": (422, call(chatter, "POST", path, json={**good, "x": word})),
+        "an unknown model": (422, call(chatter, "POST", path, json={**good, "model": word})),
+        "an unknown model's list": (405, call(chatter, "DELETE", "/v1/models")),
+    }
+    for what, (expected, answer) in answers.items():
+        proof.same("shape", answer.status_code, expected, what)
+        proof.same("shape", answer.headers["content-type"], "application/json", what)
+        error = answer.json()["error"]
+        proof.same("shape", set(error), {"message", "type", "code", "param", "request_id"}, what)
+        proof.holds("shape", error["code"] in CATALOGUE and CATALOGUE[error["code"]].status == expected, error)
+        proof.same("shape", answer.headers["x-should-retry"], str(CATALOGUE[error["code"]].retryable).lower(), what)
+        proof.holds(
+            "no-internals", not INSIDE.search(answer.text) and word not in answer.text, f"{what}: {answer.text}"
+        )
+
+
 @control("ERR-01", cases=121)
 def test_every_error_has_one_shape_and_tells_nothing_of_the_inside(proof: Proof, target: Target) -> None:
     with proof.positive("a good request is answered with its data"):

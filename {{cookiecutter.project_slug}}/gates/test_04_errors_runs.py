@@ -267,7 +267,7 @@ def _started(world: World, who: Person, *answers: Reply, unless: Callable[[], bo
         assert answer.status_code in {200, 202}, answer.text
         return str(answer.json()["id"])
 
-    return wait_for(attempt, 40)
+    return wait_for(attempt, 100)
 
 
 @control("ERR-11", cases=12)

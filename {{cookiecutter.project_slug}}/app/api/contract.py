@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.examples import examples
 from app.api.guards import PUBLIC
 from app.api.idempotency import VISIBLE
+from app.api.middleware import OPENAI_PATHS
 from app.api.problems import MEDIA_TYPE
 from app.errors import CATALOGUE
 from app.settings import read_config
@@ -55,9 +56,32 @@ PROBLEM: dict[str, Any] = {
 }  # fmt: skip
 
 
+OPENAI_ERROR: dict[str, Any] = {
+    "type": "object",
+    "description": "As clients of OpenAI's interface read it; `code` is one of this service's.",
+    "required": ["error"],
+    "additionalProperties": False,
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "code", "param", "request_id"],
+            "additionalProperties": False,
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "code": PROBLEM["properties"]["code"],
+                "param": {"type": ["string", "null"]},
+                "request_id": {"type": "string"},
+            },
+        }
+    },
+}
+
+
 # Where this service knows which values there are: by the name of a body and of its field.
 KNOWN = {
     ("RunCreate", "feature"): "features",
+    ("ChatCompletionCreate", "model"): "models",
     ("KeyCreate", "scopes"): "permissions",
     ("MemberCreate", "roles"): "roles",
     ("MemberChange", "roles"): "roles",
@@ -95,7 +119,7 @@ def _described(app: FastAPI, known: Mapping[str, Sequence[str]], version: str) -
     schemas = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    schemas["Problem"] = PROBLEM
+    schemas |= {"Problem": PROBLEM, "OpenAIError": OPENAI_ERROR}
     for (body, field), what in KNOWN.items():
         _narrowed(schemas[body]["properties"][field], sorted(known[what]))
     for name, example in examples(known).items():
@@ -105,8 +129,11 @@ def _described(app: FastAPI, known: Mapping[str, Sequence[str]], version: str) -
         for operation in operations.values():
             _parameters(operation)
             for status in _statuses(path, operation):
-                name = f"Problem{status}"
-                responses[name] = _response(status)
+                media_type, schema = (
+                    ("application/json", "OpenAIError") if path in OPENAI_PATHS else (MEDIA_TYPE, "Problem")
+                )
+                name = f"{schema}{status}"
+                responses[name] = _response(status, media_type, schema)
                 operation["responses"][str(status)] = {"$ref": f"#/components/responses/{name}"}
             if "422" in operation["responses"] and "$ref" not in operation["responses"]["422"]:
                 del operation["responses"]["422"]
@@ -145,17 +172,19 @@ def _statuses(path: str, operation: dict[str, Any]) -> set[int]:
         statuses |= {404, 409}
     if path == "/v1/approvals/{approval_id}/decision":
         statuses |= {410}
-    if path == "/v1/runs" and operation.get("requestBody"):
+    if path in {"/v1/runs", "/v1/chat/completions"} and operation.get("requestBody"):
         statuses |= {402}
+    if path == "/v1/chat/completions":
+        statuses |= {502, 504}
     return statuses - {int(status) for status in operation["responses"] if status != "422"}
 
 
-def _response(status: int) -> dict[str, Any]:
+def _response(status: int, media_type: str, schema: str) -> dict[str, Any]:
     codes = sorted(code for code, row in CATALOGUE.items() if row.status == status)
     headers = {401: ["WWW-Authenticate"], 429: ["Retry-After", "RateLimit", "RateLimit-Policy"], 503: ["Retry-After"]}
     described: dict[str, Any] = {
         "description": "; ".join(f"`{code}`: {CATALOGUE[code].title}" for code in codes),
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "content": {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
     }
     if status in headers:
         described["headers"] = {name: {"schema": {"type": "string"}} for name in headers[status]}

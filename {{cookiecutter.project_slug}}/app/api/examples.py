@@ -25,11 +25,15 @@ def examples(known: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
         "MemberCreate": {"name": "Ada", "roles": roles},
         "MemberChange": {"disabled": False},
         "TenantCreate": {"name": "Acme"},
+        "TenantChange": {"tier": None},
         "ElevationDecision": {"decision": "approve", "reason": _WHY},
         "SwitchUpdate": {"state": "off", "reason": "the provider is well again"},
     }
     if lendable:
         found["ElevationCreate"] = {"role": lendable[0], "minutes": 30, "reason": "the queue is stuck"}
+    for model in list(known["models"])[:1]:
+        said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is the time in Lisbon?"}]
+        found["ChatCompletionCreate"] = {"model": model, "messages": said, "max_completion_tokens": 200}
     for feature in list(known["features"])[:1]:
         task = "Find out whether somebody has reported this."
         found["RunCreate"] = {"feature": feature, "task": task, "documents": [_DOCUMENT], "limits": {"model_calls": 5}}

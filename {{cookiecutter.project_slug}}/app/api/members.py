@@ -10,6 +10,7 @@ from app.api.pagination import PAGE_SIZE, Cursor, Limit, Page
 from app.api.schemas import NO_NUL, Id, Instant, Name, Strict
 from app.api.state import RuntimeDep
 from app.db.base import utc_now
+from app.errors import RequestInvalid
 from app.identity.models import Member
 from app.identity.principal import Principal
 
@@ -56,9 +57,14 @@ class TenantCreate(Strict):
     name: Name
 
 
+class TenantChange(Strict):
+    tier: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,59}$")] | None
+
+
 class TenantView(BaseModel):
     id: str
     name: str
+    tier: str | None = Field(description="the strongest of models it may use; null: the default's")
     created_at: Instant
 
 
@@ -116,6 +122,18 @@ async def create_tenant(
     body: TenantCreate, runtime: RuntimeDep, principal: Annotated[Principal, require("tenants:write")]
 ) -> Created:
     return Created(id=await runtime.members.create_tenant(body.name, principal.member_id))
+
+
+@router.patch("/tenants/{tenant_id}", response_model=TenantView)
+async def change_tenant(
+    tenant_id: Id, body: TenantChange, runtime: RuntimeDep, principal: Annotated[Principal, require("tenants:write")]
+) -> TenantView:
+    """Set the strongest tier of models that a tenant may use, from its next request on; null is the default's."""
+    tiers = runtime.chat.catalog.router.order
+    if body.tier is not None and body.tier not in tiers:
+        raise RequestInvalid(pointers=[("/tier", f"choose from {', '.join(tiers)}")])
+    tenant = await runtime.members.set_tier(tenant_id, body.tier, principal.member_id)
+    return TenantView.model_validate(tenant, from_attributes=True)
 
 
 @router.get("/tenants", response_model=Tenants)

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import body
-from app.api.context import request_id
+from app.api.context import request_id, speaks_openai
 from app.api.limits import RateLimits, address_of
 from app.api.problems import problem, unexpected
 from app.db.base import new_id
@@ -30,6 +30,7 @@ from app.errors import AppError, RequestMalformed
 from app.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = structlog.get_logger(__name__)
+OPENAI_PATHS = ("/v1/chat/completions", "/v1/models")  # its clients cannot read another error than their own
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,64}$")
 
 
@@ -61,6 +62,7 @@ class RequestEnvelope:
         given = Headers(scope=scope).get("x-request-id", "")
         current = given if _REQUEST_ID.fullmatch(given) else new_id()
         token = request_id.set(current)
+        speaks_openai.set(scope["path"] in OPENAI_PATHS)
         started, status = time.perf_counter(), 0
         structlog.contextvars.bind_contextvars(request_id=current)
 

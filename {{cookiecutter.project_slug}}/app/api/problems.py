@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.exceptions import HTTPException
 
-from app.api.context import request_id
+from app.api.context import request_id, speaks_openai
 from app.errors import (
     AppError,
     MethodNotAllowed,
@@ -68,7 +68,20 @@ def problem(error: AppError, headers: dict[str, str] | None = None) -> Response:
         name, quota, window = error.policy
         extra["RateLimit-Policy"] = f'"{name}";q={quota};w={window}'
         extra["RateLimit"] = f'"{name}";r=0;t={extra["Retry-After"]}'
+    if speaks_openai.get():
+        # Its clients would repeat by the status alone; this says better.
+        extra["X-Should-Retry"] = str(row.retryable).lower()
+        return JSONResponse(openai_error(error), row.status, extra)
     return JSONResponse(body, row.status, extra, MEDIA_TYPE)
+
+
+def openai_error(error: AppError) -> dict[str, Any]:
+    """The error in the shape that clients of OpenAI's interface read."""
+    pointers = error.pointers if isinstance(error, RequestInvalid) else []
+    reasons = "".join(f" {pointer}: {reason}." for pointer, reason in pointers)
+    kind = error.row.code.partition(".")[0]
+    told = {"message": error.detail + reasons, "type": kind, "code": error.row.code, "request_id": request_id.get()}
+    return {"error": told | {"param": pointers[0][0] if pointers else None}}
 
 
 def install(app: FastAPI) -> None:

@@ -56,6 +56,16 @@ class RunCreate(Strict):
     limits: Limits | None = None
 
 
+class RouteView(BaseModel):
+    """Which tier of models the last call was given, and by what."""
+
+    tier: str
+    asked: str
+    most: str = Field(description="the strongest that the tenant may use")
+    complexity: int = Field(description="how hard the task looks, 0 to 100")
+    reason: str = Field(description="asked, complexity, tenant, budget or repair")
+
+
 class RunUsage(BaseModel):
     model_calls: int
     input_tokens: int
@@ -71,6 +81,7 @@ class RunView(BaseModel):
     output: Any | None
     error: dict[str, str] | None
     model: str
+    route: RouteView | None = Field(description="null where the agent's own tier answered")
     degraded: bool = Field(description="whether another model stood in for `model`")
     prompt_version: str
     usage: RunUsage
@@ -88,7 +99,8 @@ class RunView(BaseModel):
         )
         return cls(
             id=run.id, feature=run.feature, state=run.state, outcome=outcome(run), output=run.output, error=error,
-            model=run.model, degraded=run.degraded, prompt_version=run.prompt_version, usage=usage,
+            model=run.model, route=RouteView(**run.route) if run.route else None, degraded=run.degraded,
+            prompt_version=run.prompt_version, usage=usage,
             created_at=run.created_at, ended_at=run.ended_at,
         )  # fmt: skip
 

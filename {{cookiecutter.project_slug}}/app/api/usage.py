@@ -68,7 +68,7 @@ async def get_usage(runtime: RuntimeDep, principal: Annotated[Principal, require
 @router.get("/budgets", response_model=Budgets)
 async def get_budgets(runtime: RuntimeDep, principal: Annotated[Principal, require("usage:read")]) -> Budgets:
     """The tenant's and the caller's caps as they stand now."""
-    windows = await runtime.ledger.windows(Payer(principal.tenant_id, principal.member_id, ""))
+    windows = await runtime.ledger.windows(Payer(principal.tenant_id, principal.member_id))
     return Budgets(
         items=[
             Budget(

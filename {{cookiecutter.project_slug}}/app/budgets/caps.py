@@ -18,6 +18,7 @@ class CapsTable(BaseModel):
     tenant_monthly_usd: Decimal = Field(Decimal("20.00"), ge=0)
     member_daily_usd: Decimal = Field(Decimal("5.00"), ge=0)
     run_usd: Decimal = Field(Decimal("0.50"), ge=0)
+    soft_step: Decimal = Field(Decimal("0.8"), gt=0, le=1, description="part of a cap from which cheaper models answer")
 
 
 class BudgetsFile(BaseModel):
@@ -31,7 +32,7 @@ class Payer:
 
     tenant_id: str
     member_id: str
-    run_id: str
+    run_id: str = ""  # empty: a call that belongs to no run
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,13 @@ class Caps:
         """Every cap the payer's call must fit under, in the one order in which rows are locked."""
         now = at or utc_now()
         day, month = f"{now:%Y-%m-%d}", f"{now:%Y-%m}"
-        return [
+        shared = [
             Cap("global", "*", day, to_micro(self.table.global_daily_usd)),
             Cap("tenant", payer.tenant_id, month, to_micro(self.table.tenant_monthly_usd)),
             Cap("member", payer.member_id, day, to_micro(self.table.member_daily_usd)),
-            Cap("run", payer.run_id, "run", to_micro(self.table.run_usd)),
         ]
+        run = Cap("run", payer.run_id, "run", to_micro(self.table.run_usd))
+        return [*shared, run] if payer.run_id else shared
 
 
 def resets_at(cap: Cap) -> str:

@@ -21,9 +21,11 @@ from app.db.base import new_id, utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
 from app.errors import BudgetExceeded, RunLimitExceeded
-from app.telemetry.metrics import COST_OVER_HOLD
+from app.identity.models import Tenant
+from app.telemetry.metrics import BUDGET_THRESHOLDS, COST_OVER_HOLD
 
 log = structlog.get_logger(__name__)
+THRESHOLDS = (50, 80, 100)  # percent of a cap
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,19 @@ class Used:
     output_tokens: int
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How a payer stands before a call."""
+
+    used: float  # of the fullest cap, holds included; 1.0 is all of it
+    soft_step: float
+    tier: str | None  # the strongest that the tenant may use, where it has one of its own
+
+    @property
+    def is_tight(self) -> bool:
+        return self.used >= self.soft_step
+
+
 class UnknownReservation(LookupError):
     """A settlement for something that was never granted."""
 
@@ -66,6 +81,13 @@ class Ledger:
                 window = await _window(session, cap, self.db.is_sqlite)
                 if window.spent_micro + window.held_micro >= window.limit_micro:
                     raise BudgetExceeded(cap.scope, resets_at(cap))
+
+    async def standing(self, payer: Payer) -> Standing:
+        async with self.db.transaction(ALL_TENANTS) as session:
+            windows = [await _window(session, cap, self.db.is_sqlite) for cap in self.caps.of(payer)]
+            tier = await session.scalar(select(Tenant.tier).where(Tenant.id == payer.tenant_id))
+        used = max((w.spent_micro + w.held_micro) / max(1, w.limit_micro) for w in windows)
+        return Standing(used, float(self.caps.table.soft_step), tier)
 
     async def reserve(self, payer: Payer, amount_micro: int, purpose: CallPurpose) -> Reservation:
         """Hold `amount_micro` in every cap at once, or in none.
@@ -125,21 +147,26 @@ class Ledger:
             COST_OVER_HOLD.inc()
             log.error("ledger.cost_over_hold", call=call.id, held=call.held_micro, cost=used.cost_micro)
         for cap in self.caps.of(payer, call.started_at):
-            await session.execute(
-                update(BudgetWindow)
-                .where(_is(cap))
-                .values(
-                    held_micro=BudgetWindow.held_micro - call.held_micro,
-                    spent_micro=BudgetWindow.spent_micro + used.cost_micro,
+            window = (
+                await session.execute(
+                    update(BudgetWindow)
+                    .where(_is(cap))
+                    .values(
+                        held_micro=BudgetWindow.held_micro - call.held_micro,
+                        spent_micro=BudgetWindow.spent_micro + used.cost_micro,
+                    )
+                    .returning(BudgetWindow.spent_micro, BudgetWindow.limit_micro)
+                    .execution_options(synchronize_session=False)
                 )
-            )
+            ).one()
+            if cap.scope != "run":
+                await _tell_thresholds(session, cap, payer, window.spent_micro, used.cost_micro, window.limit_micro)
         return True
 
     async def windows(self, payer: Payer) -> list[BudgetWindow]:
-        """The payer's caps as they stand, without the run's."""
+        """The payer's caps as they stand."""
         async with self.db.transaction(ALL_TENANTS) as session:
-            caps = [cap for cap in self.caps.of(payer) if cap.scope != "run"]
-            return [await _window(session, cap, self.db.is_sqlite) for cap in caps]
+            return [await _window(session, cap, self.db.is_sqlite) for cap in self.caps.of(payer)]
 
     async def set_cap(self, scope: str, scope_id: str, limit_micro: int, *, tenant_id: str, actor: str) -> None:
         """Change a cap now: the open window and all later ones."""
@@ -187,6 +214,27 @@ async def _window(session: AsyncSession, cap: Cap, is_sqlite: bool) -> BudgetWin
     row = dict(zip(("scope", "scope_id", "window"), key, strict=True), limit_micro=limit, spent_micro=0, held_micro=0)
     await session.execute(insert(BudgetWindow).values(row).on_conflict_do_nothing())
     return await session.get_one(BudgetWindow, key)
+
+
+async def _tell_thresholds(
+    session: AsyncSession, cap: Cap, payer: Payer, spent_micro: int, cost_micro: int, limit_micro: int
+) -> None:
+    """Put on record, once each, that a cap is half, nearly and wholly used up; alerts read the counter."""
+    for percent in THRESHOLDS:
+        mark = limit_micro * percent
+        if (spent_micro - cost_micro) * 100 < mark <= spent_micro * 100:
+            BUDGET_THRESHOLDS.labels(cap.scope, str(percent)).inc()
+            log.warning("budget.threshold", scope=cap.scope, scope_id=cap.scope_id, percent=percent)
+            chain = trail.PLATFORM if cap.scope == "global" else payer.tenant_id
+            facts = {
+                "percent": percent,
+                "window": cap.window,
+                "spent_usd": usd(spent_micro),
+                "limit_usd": usd(limit_micro),
+            }
+            await trail.append(
+                session, chain, "system", "budget.threshold", f"budget:{cap.scope}:{cap.scope_id}", **facts
+            )
 
 
 def _refusal(cap: Cap) -> BudgetExceeded | RunLimitExceeded:

@@ -138,7 +138,7 @@ async def overview(request: Request, runtime: RuntimeDep, current: SessionDep) -
         runs = await runtime.intake.page(who, before=None, limit=20)
         page |= {"runs": runs, "costs": await runtime.spend.of_runs(who, [run.id for run in runs])}
     if who.can("usage:read"):
-        windows = await runtime.ledger.windows(Payer(who.tenant_id, who.member_id, ""))
+        windows = await runtime.ledger.windows(Payer(who.tenant_id, who.member_id))
         page["budgets"] = [window for window in windows if window.scope != "global"]
     response = templates.TemplateResponse(request, "overview.html", page)
     session.forget_notice(response)

@@ -17,6 +17,7 @@ tenants = typer.Typer(no_args_is_help=True, help="Customers of this service.")
 members = typer.Typer(no_args_is_help=True, help="People and machines of a tenant.")
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
 
+DEFAULT = "default"
 TenantName = Annotated[str, typer.Option("--tenant", help="The tenant's name.")]
 
 
@@ -30,6 +31,26 @@ def add_tenant(name: str, dry_run: DryRun = False) -> None:
     out.print(f"Created the tenant {name} ({tenant_id}).", highlight=False)
 
 
+@tenants.command("tier")
+def set_tier(
+    name: str,
+    tier: Annotated[str, typer.Argument(help="A tier of config/models.toml, or `default`.")],
+    dry_run: DryRun = False,
+) -> None:
+    """Set the strongest tier of models a tenant may use. Undo: set it back."""
+
+    async def work(runtime: Runtime) -> None:
+        known = (*runtime.chat.catalog.router.order, DEFAULT)
+        if tier not in known:
+            raise NotFound(f"There is no tier {tier}: choose from {', '.join(known)}.")
+        tenant_id = await runtime.directory.tenant_id(name)
+        if not dry_run:
+            await runtime.members.set_tier(tenant_id, None if tier == DEFAULT else tier, operator())
+
+    with_runtime(work)
+    out.print(f"{'Would let' if dry_run else 'Let'} {name} use models up to the tier {tier}.", highlight=False)
+
+
 @tenants.command("list")
 def list_tenants(as_json: Json = False) -> None:
     """All tenants."""
@@ -37,7 +58,8 @@ def list_tenants(as_json: Json = False) -> None:
     async def work(runtime: Runtime) -> list[Tenant]:
         return await runtime.members.tenants()
 
-    rows = [{"name": t.name, "id": t.id, "created": t.created_at} for t in with_runtime(work)]
+    found = with_runtime(work)
+    rows = [{"name": t.name, "id": t.id, "tier": t.tier or DEFAULT, "created": t.created_at} for t in found]
     show(rows, as_json=as_json, empty="No tenants yet. Add one: app tenants add NAME")
 
 

@@ -14,6 +14,7 @@ from app.api import (
     approvals,
     audit,
     calls,
+    chat,
     contract,
     elevations,
     events,
@@ -30,12 +31,13 @@ from app.api.middleware import RequestEnvelope, security_headers
 from app.bootstrap import open_runtime
 from app.console import pages
 from app.features import FEATURES
+from app.gateway.catalog import Catalog
 from app.identity.roles import Roles
 from app.runs.engine import running_worker
 from app.settings import Settings
 from app.telemetry.metrics import REGISTRY
 
-ROUTERS = (health, runs, events, calls, approvals, usage, keys, members, elevations, audit, switches)
+ROUTERS = (health, chat, runs, events, calls, approvals, usage, keys, members, elevations, audit, switches)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -77,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     roles = Roles.load(settings.config_dir / "roles.toml")
     known = {
         "features": [feature.name for feature in FEATURES],
+        "models": Catalog.load(settings.config_dir / "models.toml", settings.model_provider).names_known,
         "roles": roles.names,
         "lendable roles": roles.lendable,
         "permissions": sorted(roles.all_permissions),

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.budgets.money import to_micro
 from app.errors import ModelUnknown, ModelUnpriced
+from app.gateway.routing import AUTO, Router
 from app.settings import read_config
 
 OFFLINE_MODEL = "offline-deterministic-1"
@@ -53,9 +54,31 @@ class ResilienceRules(BaseModel):
     breaker_rest_s: int = Field(30, ge=1, le=3_600, description="for so long; then one call is let through")
 
 
+class CacheRules(BaseModel):
+    """How long an answer is given again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    ttl_s: int = Field(300, ge=0, le=86_400, description="0: never")
+    stale_s: int = Field(86_400, ge=0, le=30 * 86_400, description="until then where no model answers, marked degraded")
+
+
+class RoutingRules(BaseModel):
+    """The tiers that `auto` chooses among."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    order: tuple[str, ...] = Field(("small", "standard", "large"), max_length=10, description="from cheap to strong")
+    least: dict[str, int] = Field({"standard": 14, "large": 50}, description="complexity from which a tier is chosen")
+    most: str | None = Field(None, description="the strongest for a tenant that has none of its own; None: all")
+
+
 class ModelsFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
+    names: dict[str, str] = Field(
+        default_factory=dict, description="what callers of the chat interface may name a tier"
+    )
     resilience: ResilienceRules = ResilienceRules()
+    cache: CacheRules = CacheRules()
+    routing: RoutingRules = RoutingRules()
     providers: dict[str, dict[str, ModelEntry]] = Field(default_factory=dict)
 
 
@@ -64,21 +87,50 @@ class Catalog:
     provider: str
     tiers: Mapping[str, ModelEntry]
     resilience: ResilienceRules = field(default_factory=ResilienceRules)
+    names: Mapping[str, str] = field(default_factory=dict)
+    cache: CacheRules = field(default_factory=CacheRules)
+    routing: RoutingRules = field(default_factory=RoutingRules)
 
     @classmethod
     def load(cls, path: Path, provider: str) -> "Catalog":
         """Read one provider's tiers.
 
-        Raises ModelUnpriced at start for a model nobody can price, ModelUnknown for a fallback that is no tier."""
+        Raises ModelUnpriced at start for a model nobody can price, ModelUnknown for what names a tier there is not."""
         declared = read_config(path, ModelsFile)
         tiers = declared.providers.get(provider) or DEFAULT_TABLE.get(provider)
         if not tiers:
             raise ModelUnknown(f"config/models.toml has no [providers.{provider}] table.")
-        catalog = cls(provider, tiers, declared.resilience)
+        catalog = cls(provider, tiers, declared.resilience, declared.names, declared.cache, declared.routing)
         for tier in tiers:
             catalog.cost_micro(tier, input_tokens=1, output_tokens=1)
             catalog.ladder(tier)
+        for tier in {*declared.names.values()} - {AUTO}:
+            catalog.entry(tier)
+        if catalog.most not in {*catalog.router.order, ""}:
+            raise ModelUnknown(f"routing.most is none of the tiers: {', '.join(catalog.router.order)}.")
         return catalog
+
+    @property
+    def most(self) -> str:
+        """The strongest tier of a tenant that has none of its own; empty where there is no order of tiers."""
+        return self.routing.most or next(reversed(self.router.order), "")
+
+    @property
+    def router(self) -> Router:
+        """Chooses among those tiers of the order that this provider has."""
+        return Router([tier for tier in self.routing.order if tier in self.tiers], self.routing.least)
+
+    @property
+    def names_known(self) -> list[str]:
+        """What the chat interface may be asked for: the tiers, and the other names they have."""
+        return sorted({*self.tiers, *self.names, *([AUTO] if self.router.order else [])})
+
+    def tier_of(self, name: str) -> str:
+        """The tier that answers to a name, or AUTO. Raises ModelUnknown, naming what there is."""
+        tier = self.names.get(name, name)
+        if tier not in self.tiers and not (tier == AUTO and self.router.order):
+            raise ModelUnknown(f"That model is not offered: choose from {', '.join(self.names_known)}.")
+        return tier
 
     def ladder(self, tier: str) -> list[str]:
         """The tier and those that stand in for it. Raises ModelUnknown."""

@@ -79,7 +79,8 @@ class MeteredModel(WrapperModel):
     ) -> ModelResponse:
         settings = self._clamped(model_settings)
         sent, placeholders = hidden(messages)
-        async with self._metered(sent, model_request_parameters, settings) as bill:
+        bill = Bill(input_bound(sent, model_request_parameters), settings["max_tokens"])
+        async with self.metered(bill, _seconds(settings)):
             response = await self.wrapped.request(sent, settings, model_request_parameters)
             bill.usage = response.usage
         return _whole(shown(response, placeholders))
@@ -97,7 +98,8 @@ class MeteredModel(WrapperModel):
         """`begins`: how long its first byte may take, where that is less than the whole may."""
         settings = self._clamped(model_settings)
         sent, _ = hidden(messages)  # a stream's reader gets the placeholders: a piece of text may end within one
-        async with self._metered(sent, model_request_parameters, settings) as bill:
+        bill = Bill(input_bound(sent, model_request_parameters), settings["max_tokens"])
+        async with self.metered(bill, _seconds(settings)):
             with anyio.fail_after(min(_seconds(settings), begins.total_seconds() if begins else math.inf)) as opening:
                 async with self.wrapped.request_stream(sent, settings, model_request_parameters, run_context) as stream:
                     opening.deadline = math.inf
@@ -112,22 +114,22 @@ class MeteredModel(WrapperModel):
         return {**(settings or {}), **limits}
 
     @asynccontextmanager
-    async def _metered(
-        self, messages: list[ModelMessage], parameters: ModelRequestParameters, settings: ModelSettings
-    ) -> AsyncGenerator["Bill"]:
+    async def metered(self, bill: "Bill", seconds: float) -> AsyncGenerator[None]:
+        """One request at the provider, within so many seconds: its worst case is held, then what it cost is booked.
+
+        Raises what the request failed with, in the catalogue's terms."""
         require_no_transaction("model call")
         call = calling.get()
         # The model's own comes last: where one of the others is on as well, no other model stands in.
         switches = ("runs", f"tenant:{call.payer.tenant_id}", f"feature:{call.feature}", f"model:{self.name}")
         await self._board.require_clear(*switches)
-        bill = Bill(input_bound(messages, parameters), settings["max_tokens"])
         self._require_room(bill)
         purpose = CallPurpose(call.feature, self.name, call.prompt_version)
         held = await self._ledger.reserve(call.payer, self._price(bill.worst), purpose)
         outcome = "failed"
         try:
-            with anyio.fail_after(_seconds(settings)):
-                yield bill
+            with anyio.fail_after(seconds):
+                yield
             outcome = "ok"
         except Exception as error:
             if was_not_billed(error):
@@ -149,6 +151,7 @@ class MeteredModel(WrapperModel):
             input_tokens=min(reported.input_tokens, MOST_TOKENS), output_tokens=min(reported.output_tokens, MOST_TOKENS)
         )
         cost = self._price(usage)
+        bill.cost_micro = cost
         await self._ledger.settle(held, Used(cost, usage.input_tokens, usage.output_tokens))
         MODEL_CALLS.labels(self.name, outcome).inc()
         MODEL_COST_USD.labels(self.name).inc(cost / 1_000_000)
@@ -181,6 +184,7 @@ class Bill:
     def __init__(self, input_tokens: int, output_tokens: int) -> None:
         self.worst = RequestUsage(input_tokens=input_tokens, output_tokens=output_tokens)
         self.usage = self.worst
+        self.cost_micro = 0  # known when it is settled
 
     def missing(self, outcome: str) -> bool:
         """A reply without usage is not free: providers and proxies drop it, so it costs the worst case."""

@@ -14,8 +14,9 @@ import httpx2
 from pydantic_ai.models import Model, create_async_httpx2_client
 from pydantic_ai.models.function import FunctionModel
 
-from app.gateway.catalog import OFFLINE_MODEL
+from app.gateway.forwarding import ADDRESSES, Forwarded, Upstream
 from app.gateway.offline import reply, stream_reply
+from app.gateway.offline_chat import OfflineChat
 
 CONNECT_S = 3.0
 READ_S = 120.0  # where a request does not say less: the longest MODEL_TIMEOUT_MS there is
@@ -27,7 +28,7 @@ async def open_model(provider: str, model: str, *, api_key: str | None, base_url
     async with AsyncExitStack() as closing:
         match provider:
             case "offline":
-                built: Any = FunctionModel(reply, stream_function=stream_reply, model_name=OFFLINE_MODEL)
+                built: Any = FunctionModel(reply, stream_function=stream_reply, model_name=model)
             case "openai":
                 sdk, models, providers = _load("openai", "openai")
                 client = await closing.enter_async_context(
@@ -56,6 +57,21 @@ async def open_model(provider: str, model: str, *, api_key: str | None, base_url
 
 def _connections() -> httpx2.AsyncClient:
     return create_async_httpx2_client(timeout=httpx2.Timeout(READ_S, connect=CONNECT_S))
+
+
+@asynccontextmanager
+async def open_chat(provider: str, *, api_key: str | None, base_url: str | None) -> AsyncGenerator[Upstream | None]:
+    """Where the provider answers chat requests; None where it has no such interface."""
+    address = base_url or ADDRESSES.get(provider)
+    if provider == "offline":
+        yield OfflineChat()
+    elif address is None:
+        yield None
+    else:
+        async with _connections() as client:
+            if api_key:
+                client.headers["Authorization"] = f"Bearer {api_key}"
+            yield Forwarded(client, address.rstrip("/"))
 
 
 class ProviderNotInstalled(Exception):

@@ -41,6 +41,11 @@ class Placeholders:
     _names: dict[str, str] = field(default_factory=dict)
     _numbers: Counter[str] = field(default_factory=Counter)
 
+    @classmethod
+    def beside(cls, said: str) -> "Placeholders":
+        """None yet, and none to come that the conversation itself could have written."""
+        return cls(frozenset(_PLACEHOLDER.findall(said)))
+
     def hide(self, value: Any) -> Any:
         """A copy of a JSON value with every string cleaned of hidden characters and of personal data."""
         match value:
@@ -66,6 +71,12 @@ class Placeholders:
                 return [self.show(item) for item in value]
         return value
 
+    def show_in_json(self, text: str) -> str:
+        """The reverse for a part of a JSON document, where what is put in has to be escaped."""
+        return _PLACEHOLDER.sub(
+            lambda found: json.dumps(self.originals[found[0]])[1:-1] if found[0] in self.originals else found[0], text
+        )
+
     def _name(self, kind: str, value: str) -> str:
         if value not in self._names:
             name = ""
@@ -79,7 +90,7 @@ class Placeholders:
 def hidden(messages: Sequence[ModelMessage]) -> tuple[list[ModelMessage], Placeholders]:
     """The conversation as a provider may see it, and what its placeholders stand for."""
     said = ModelMessagesTypeAdapter.dump_json(list(messages)).decode()
-    placeholders = Placeholders(frozenset(_PLACEHOLDER.findall(said)))
+    placeholders = Placeholders.beside(said)
     return [_outgoing(message, placeholders) for message in messages], placeholders
 
 
@@ -116,7 +127,7 @@ def _said(part: Any, placeholders: Placeholders) -> Any:
         case TextPart() | ThinkingPart():
             return replace(part, content=placeholders.hide(part.content))
         case ToolCallPart():
-            return replace(part, args=_arguments(part.args, placeholders.hide))
+            return replace(part, args=changed_arguments(part.args, placeholders.hide))
     return part
 
 
@@ -125,12 +136,12 @@ def _incoming(part: Any, placeholders: Placeholders) -> Any:
         case TextPart():
             return replace(part, content=placeholders.show(part.content))
         case ToolCallPart():
-            return replace(part, args=_arguments(part.args, placeholders.show))
+            return replace(part, args=changed_arguments(part.args, placeholders.show))
     return part
 
 
-def _arguments(args: Any, change: Any) -> Any:
-    """Arguments as JSON text are changed as JSON, so that what is put in is escaped; other text as it is."""
+def changed_arguments(args: Any, change: Any) -> Any:
+    """Arguments of a tool call: JSON text is changed as JSON, and what is put in is escaped; other text as it is."""
     if not isinstance(args, str):
         return change(args)
     try:

@@ -39,12 +39,13 @@ class Directory:
             raise Unauthenticated("malformed")
         prefix, secret = parts
         async with self.db.transaction(ALL_TENANTS) as session:
-            query = select(ApiKey, Member).join(Member, Member.id == ApiKey.member_id).where(ApiKey.prefix == prefix)
-            found = (await session.execute(query)).one_or_none()
+            query = select(ApiKey, Member).join(Member, Member.id == ApiKey.member_id)
+            mine = query.where(ApiKey.prefix == prefix, ApiKey.secret_hash == tokens.hash_secret(secret))
+            found = (await session.execute(mine)).one_or_none()
+            # One more question whether there is such a key or not, so that the time of a refusal says nothing.
+            exists = await session.scalar(select(ApiKey.id).where(ApiKey.prefix == prefix)) if found is None else None
         if found is None:
-            raise Unauthenticated("unknown key")
-        if not tokens.matches(secret, found.ApiKey.secret_hash):
-            raise Unauthenticated("wrong secret")
+            raise Unauthenticated("wrong secret" if exists else "unknown key")
         principal = self._principal(found.Member, found.ApiKey)
         await self._used(found.ApiKey)
         return principal

@@ -37,6 +37,16 @@ class Members:
             await trail.append(session, tenant.id, actor, "tenant.created", f"tenant:{tenant.id}", name=name)
         return tenant.id
 
+    async def set_tier(self, tenant_id: str, tier: str | None, actor: str) -> Tenant:
+        """The strongest tier of models a tenant may use; None gives it the default's. Raises NotFound."""
+        async with self.db.transaction(ALL_TENANTS) as session:
+            tenant = await session.get(Tenant, tenant_id, with_for_update=True)
+            if tenant is None:
+                raise NotFound
+            tenant.tier = tier
+            await trail.append(session, tenant.id, actor, "tenant.tier", f"tenant:{tenant.id}", tier=tier)
+        return tenant
+
     async def tenants(self) -> list[Tenant]:
         async with self.db.transaction(ALL_TENANTS) as session:
             return list(await session.scalars(select(Tenant).order_by(Tenant.name)))

@@ -11,6 +11,7 @@ class Tenant(Base):
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     name: Mapped[str] = mapped_column(String(80), unique=True)
+    tier: Mapped[str | None] = mapped_column(String(60))  # the strongest of models it may use; None: the default's
     created_at: Mapped[datetime]
 
 

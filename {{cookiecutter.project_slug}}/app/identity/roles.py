@@ -13,7 +13,7 @@ from app.settings import read_config
 ASKS = ["elevations:request", "elevations:read", "elevations:end"]
 DEFAULT_ROLES: dict[str, list[str]] = {
     "viewer": ["runs:read", "usage:read"],
-    "member": ["runs:read", "runs:write", "usage:read", *ASKS],
+    "member": ["runs:read", "runs:write", "chat:write", "usage:read", *ASKS],
     "approver": ["runs:read", "approvals:read", "approvals:decide", *ASKS],
     "admin": [
         "runs:read", "usage:read", "keys:write", "members:read", "members:write", "budgets:write", "audit:read", *ASKS,

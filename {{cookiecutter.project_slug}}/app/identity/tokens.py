@@ -5,7 +5,6 @@ Gate: access.
 """
 
 import hashlib
-import hmac
 import re
 import secrets
 from dataclasses import dataclass
@@ -36,7 +35,3 @@ def parse(token: str) -> tuple[str, str] | None:
 
 def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def matches(secret: str, secret_hash: str) -> bool:
-    return hmac.compare_digest(hash_secret(secret), secret_hash)

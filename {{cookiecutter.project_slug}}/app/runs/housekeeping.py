@@ -8,6 +8,7 @@ import structlog
 
 from app.budgets.ledger import Ledger
 from app.db.base import utc_now
+from app.gateway.cache import Cache
 from app.runs.approvals import Approvals
 from app.runs.engine import RunQueue
 from app.runs.state import RunStore
@@ -22,6 +23,7 @@ class Housekeeping:
     approvals: Approvals
     unknown: UnknownCalls
     ledger: Ledger
+    cache: Cache
     store: RunStore
     queue: RunQueue
     every: timedelta = timedelta(seconds=2)
@@ -39,6 +41,7 @@ class Housekeeping:
     async def once(self) -> None:
         await self.approvals.expire_due()
         await self.ledger.sweep()
+        await self.cache.purge()
         await self._end_abandoned_runs()
         APPROVAL_AGE.set(await self.approvals.oldest_pending_seconds())
         TOOL_OUTCOME_UNKNOWN.set(await self.unknown.open_count())

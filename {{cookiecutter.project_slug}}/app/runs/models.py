@@ -37,6 +37,7 @@ class Run(TenantOwned, Base):
     error_code: Mapped[str | None] = mapped_column(String(60))
     error_detail: Mapped[str | None] = mapped_column(String(300))
     model: Mapped[str] = mapped_column(String(120))
+    route: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # which tier the last call was given, and why
     degraded: Mapped[bool] = mapped_column(default=False, server_default=false())  # another model stood in for it
     prompt_version: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]

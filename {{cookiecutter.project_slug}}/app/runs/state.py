@@ -15,6 +15,7 @@ from app.db.base import utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
 from app.errors import Conflict, NotFound, RunCancelled, RunDeadLettered
+from app.gateway.routing import Route
 from app.identity.principal import Principal
 from app.runs.engine import RunQueue
 from app.runs.models import Run
@@ -96,10 +97,13 @@ class RunStore:
     async def succeed(self, run_id: str, segment: int, history: str, output: Any) -> str:
         return await self._end(run_id, segment, "succeeded", history=history, output=output)
 
-    async def mark_degraded(self, run_id: str) -> None:
-        """Another model than the run's own has answered in it."""
-        async with self.db.transaction(ALL_TENANTS) as session:
-            await session.execute(update(Run).where(Run.id == run_id).values(degraded=True))
+    async def note_answer(self, run_id: str, route: Route, model: str, stood_in: bool) -> None:
+        """How a model call of it was routed, and whether another model answered; what is as expected is not written."""
+        chosen = {} if route.reason == "asked" else {"route": route.as_data(), "model": model}
+        changes = {**chosen, **({"degraded": True} if stood_in else {})}
+        if changes:
+            async with self.db.transaction(ALL_TENANTS) as session:
+                await session.execute(update(Run).where(Run.id == run_id).values(**changes))
 
     async def fail(self, run_id: str, segment: int, code: str, detail: str) -> str:
         return await self._end(run_id, segment, "failed", error_code=code, error_detail=detail[:300])

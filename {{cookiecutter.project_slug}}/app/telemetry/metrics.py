@@ -15,8 +15,14 @@ MODEL_RETRIES = Counter("ai_model_retries_total", "Requests asked again", ["mode
 MODEL_FALLBACKS = Counter(
     "ai_model_fallbacks_total", "Answers of a model that stood in for another", ["model"], registry=REGISTRY
 )
+CACHED_ANSWERS = Counter(
+    "ai_cached_answers_total", "Answers given again, within their time or past it", ["model", "age"], registry=REGISTRY
+)
 BREAKER_OPEN = Gauge("ai_breaker_open", "1 while a model is left alone", ["model"], registry=REGISTRY)
 MODEL_COST_USD = Counter("ai_cost_usd_total", "Cost of model calls in US dollars", ["model"], registry=REGISTRY)
+BUDGET_THRESHOLDS = Counter(
+    "ai_budget_thresholds_total", "Caps that passed a part of what they allow", ["scope", "percent"], registry=REGISTRY
+)
 COST_OVER_HOLD = Counter("ai_cost_over_hold_total", "Calls that cost more than was held", registry=REGISTRY)
 TOOL_SERVER_CHANGED = Counter(
     "ai_tool_server_changed_total",

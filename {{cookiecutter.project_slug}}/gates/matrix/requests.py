@@ -26,12 +26,14 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/tool-calls/{call_id}/resolution": {"outcome": "happened", "reason": WHY},
     "POST /v1/approvals/{approval_id}/decision": DECISION,
     "POST /v1/approvals/decisions": {"items": [{"id": "<approval_id>", **DECISION}]},
+    "POST /v1/chat/completions": {"model": "standard", "messages": [{"role": "user", "content": "Say something."}]},
     "PUT /v1/budgets": {"scope": "tenant", "limit_usd": "17"},
     "POST /v1/keys": {"member_id": "<member_id>"},
     "POST /v1/keys/{key_id}/rotation": {},
     "POST /v1/members": {"name": "<new>", "roles": ["<role>"]},
     "PATCH /v1/members/{member_id}": {"disabled": True},
     "POST /v1/tenants": {"name": "<new>"},
+    "PATCH /v1/tenants/{tenant_id}": {"tier": None},
     "POST /v1/elevations": {"role": "<another>", "minutes": 5, "reason": WHY},
     "POST /v1/elevations/{elevation_id}/decision": {"decision": "refuse", "reason": WHY},
     "PUT /v1/switches/{name:path}": {"state": "on", "reason": WHY},
@@ -216,5 +218,9 @@ class Asker:
 
 
 def _answer(answer: httpx2.Response) -> Answer:
-    is_problem = "problem+json" in answer.headers.get("content-type", "")
-    return Answer(answer.status_code, answer.text, answer.json() if is_problem else {})
+    if answer.status_code < 400 or "json" not in answer.headers.get("content-type", ""):
+        return Answer(answer.status_code, answer.text, {})
+    body = answer.json()
+    told = body.get("error")  # as the chat interface tells it
+    problem = {"code": told["code"], "detail": told["message"]} if isinstance(told, dict) else body
+    return Answer(answer.status_code, answer.text, problem)

@@ -21,6 +21,7 @@ class Reply:
     error_kind: str = "stub"
     retry_after: str = ""
     raw: bytes | None = None  # sent as it is
+    media_type: str = "application/json"  # of `raw`
     fault: Literal["", "hang", "drip", "endless", "die"] = ""
     seconds: float = 30  # how long a fault lasts at most
     delay: float = 0  # before a good answer

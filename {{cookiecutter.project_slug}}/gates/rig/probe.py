@@ -37,6 +37,7 @@ from gates.rig.effects import Effect as Happened
 
 EFFECTS_URL = "RIG_EFFECTS_URL"
 LEAK = "RIG_LEAK"  # the service's own secrets, which the crashes below carry in their messages
+TIER = "RIG_TIER"  # which tier of models the probe asks for
 Query = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9 _-]{1,80}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -154,7 +155,13 @@ async def stream(
 TOOLS = (probe_lookup, probe_crash, probe_write, probe_delete, probe_post)
 FEATURE = Feature(
     name="probe",
-    agent=AgentSpec(name="probe", instructions="You are the probe.", output_type=ProbeAnswer, tools=TOOLS),
+    agent=AgentSpec(
+        name="probe",
+        instructions="You are the probe.",
+        output_type=ProbeAnswer,
+        tools=TOOLS,
+        tier=os.environ.get(TIER, "standard"),
+    ),
     router=router,
 )
 

@@ -139,7 +139,7 @@ def _send(request: BaseHTTPRequestHandler, exchange: Exchange, reply: Reply) -> 
     if reply.status != 200 or reply.raw is not None:
         raw = reply.raw if reply.raw is not None else formats.error(exchange.wire, reply)
         extra = {"Retry-After": reply.retry_after} if reply.retry_after else {}
-        respond(request, reply.status, raw, "application/json", extra)
+        respond(request, reply.status, raw, reply.media_type, extra)
         return
     streamed = bool(exchange.body.get("stream"))
     body = formats.stream(exchange.wire, reply, exchange.body) if streamed else [formats.whole(exchange.wire, reply)]

@@ -2,19 +2,21 @@
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx2
+import psutil
 
 from app.bootstrap import open_runtime
 from app.runtime import Runtime
@@ -24,6 +26,7 @@ from gates.rig.people import Person
 
 START_SECONDS = 60
 ATTEMPTS = 3
+NOT_GIVEN_AWAY = 20_000, 32_000  # below the ports that Linux (32768) and others (49152) choose from
 Found = TypeVar("Found")
 
 
@@ -77,7 +80,8 @@ class Service:
             last_words = self.log.read_text()[-2000:]
             raise (PortLost if "is taken by another process" in last_words else RuntimeError)(last_words)
         try:
-            return httpx2.get(f"{self.base_url}/readyz", trust_env=False).status_code == 200
+            ready = httpx2.get(f"{self.base_url}/readyz", trust_env=False).status_code == 200
+            return ready and self.port in listening_ports(self.process.pid)
         except httpx2.TransportError:
             return False
 
@@ -195,10 +199,23 @@ def running(database_url: str, folder: Path, module: str = "app", **environment:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that are free now: all are held until the last is found."""
+    """Different ports that are free now: all are held until the last is found.
+
+    None that the system gives to whoever asks for any port: a stub, or a connection, could have it a moment later."""
+    found: list[int] = []
     with ExitStack() as held:
-        listeners = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(listener.getsockname()[1]) for listener in listeners]
+        while len(found) < count:
+            port = random.randint(*NOT_GIVEN_AWAY)  # noqa: S311 - nobody has to guess it
+            with suppress(OSError):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+                found.append(port)
+    return found
+
+
+def listening_ports(pid: int) -> set[int]:
+    """Where this very process listens: an answer alone may be that of another."""
+    connections = psutil.Process(pid).net_connections(kind="tcp")
+    return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
 
 
 def wait_for(ready: Callable[[], Found | None], seconds: float = 20) -> Found:

@@ -47,6 +47,7 @@ ROLES = {
         "runs:read", "runs:write", "usage:read", "probe:read", "probe:write", "probe:delete", "hazard:run",
     ],
     "hazard_only": ["runs:read", "runs:write", "hazard:run"],
+    "probe_chatter": ["chat:write", "usage:read"],
     "probe_nothing": [],
     "probe_admin": [
         "runs:read", "usage:read", "approvals:read", "keys:write", "members:read", "members:write", "budgets:write",

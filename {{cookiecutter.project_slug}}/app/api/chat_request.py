@@ -1,0 +1,142 @@
+"""What the chat interface may be asked: the parameters of OpenAI's whose price is in tokens, each within bounds.
+
+What would be billed apart (searches, audio, pictures, faster service) has no cap here and is refused. Gate: cost.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from app.api.schemas import NO_NUL, Integral, Strict
+from app.gateway.chat import ChatRequest
+
+MOST_MESSAGES, MOST_TOOLS = 500, 128
+Text = Annotated[str, StringConstraints(max_length=400_000, pattern=NO_NUL)]
+FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+CallId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")]
+DEEPEST = 40  # a schema's levels
+
+
+def _shallow(schema: dict[str, Any]) -> dict[str, Any]:
+    level: list[Any] = [schema]
+    for _ in range(DEEPEST):
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+        level = [each for each in level if isinstance(each, dict | list)]
+        if not level:
+            return schema
+    raise ValueError(f"at most {DEEPEST} levels")
+
+
+Schema = Annotated[dict[str, Any], AfterValidator(_shallow)]
+
+
+class TextPart(Strict):
+    type: Literal["text"]
+    text: Text
+
+
+class CalledFunction(Strict):
+    name: FunctionName
+    arguments: Text
+
+
+class ToolCall(Strict):
+    id: CallId
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class Message(Strict):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=100)] | None = None
+    name: FunctionName | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MOST_TOOLS)] | None = None
+    tool_call_id: CallId | None = None
+    refusal: Text | None = None
+    # An answer put back into the conversation has these; they say nothing to a model.
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    audio: None = None
+    function_call: None = None
+
+
+class FunctionSchema(Strict):
+    name: FunctionName
+    description: Annotated[str, StringConstraints(max_length=8_000, pattern=NO_NUL)] | None = None
+    parameters: Schema | None = None
+    strict: bool | None = None
+
+
+class Tool(Strict):
+    type: Literal["function"]
+    function: FunctionSchema
+
+
+class ChosenFunction(Strict):
+    name: FunctionName
+
+
+class ToolChoice(Strict):
+    type: Literal["function"]
+    function: ChosenFunction
+
+
+class ResponseFormat(Strict):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: Schema | None = None
+
+
+class StreamOptions(Strict):
+    include_usage: bool | None = None
+
+
+Tokens = Annotated[int, Field(ge=1, le=1_000_000), Integral]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
+
+
+class ChatCompletionCreate(Strict):
+    model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,119}$")]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
+    max_completion_tokens: Tokens | None = None
+    max_tokens: Tokens | None = Field(None, description="the older name of max_completion_tokens")
+    n: Annotated[int, Field(ge=1, le=4), Integral] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: Annotated[str, StringConstraints(max_length=200, pattern=NO_NUL)] | None = Field(
+        None, description="taken and not passed on: the provider learns of no user"
+    )
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    # From here on passed on as it is.
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+    seed: Annotated[int, Field(ge=-(2**53), le=2**53), Integral] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), Integral] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+    def request(self, *, anew: bool) -> ChatRequest:
+        said = self.model_dump(exclude_none=True)
+        passed = {name: said[name] for name in PASSED_ON if name in said}
+        messages = [_without_remains(message) for message in said["messages"]]
+        most = min((n for n in (self.max_completion_tokens, self.max_tokens) if n is not None), default=None)
+        return ChatRequest(self.model, messages, said.get("tools", []), passed, most, self.n or 1, anew)
+
+
+PASSED_ON = (
+    "tool_choice", "parallel_tool_calls", "response_format", "temperature", "top_p", "frequency_penalty",
+    "presence_penalty", "stop", "seed", "logprobs", "top_logprobs", "reasoning_effort", "verbosity",
+)  # fmt: skip
+
+
+def _without_remains(message: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in message.items() if name != "annotations" and value != []}
+    if kept["role"] != "assistant":
+        kept.setdefault("content", "")
+    return kept

@@ -1,0 +1,236 @@
+"""Chat requests of a product's own code: the way of every model call, without an agent around it.
+
+Each attempt is held for, forwarded and booked like an agent's; personal data does not leave. Gate: errors, cost.
+"""
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import structlog
+from pydantic_ai.usage import RequestUsage
+
+from app.budgets.caps import Payer
+from app.errors import ModelUnknown, ProviderRateLimited
+from app.gateway.breaker import FAULTS, Admission
+from app.gateway.cache import Cache, Kept
+from app.gateway.catalog import Catalog
+from app.gateway.chat_pieces import Gathered, in_pieces
+from app.gateway.chat_redaction import Body, Restoring, hidden_chat, shown_chat
+from app.gateway.forwarding import Upstream, usage_of
+from app.gateway.ladder import Ladder, Rung
+from app.gateway.metered import MESSAGE_OVERHEAD_TOKENS, Bill, CallContext, MeteredModel, charged
+from app.gateway.routing import Look, Route, Routing
+from app.switches.board import Board
+from app.telemetry.metrics import CACHED_ANSWERS
+
+MAY_SERVE_STALE = (*FAULTS, ProviderRateLimited)
+log = structlog.get_logger(__name__)
+FEATURE = "chat"  # in usage, budgets and switches
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """What is asked, once it has been found valid. `parameters` go to the provider as they are."""
+
+    model: str  # a name of config/models.toml, or a tier's
+    messages: list[Body]
+    tools: list[Body] = field(default_factory=list)
+    parameters: Body = field(default_factory=dict)
+    max_tokens: int | None = None  # for each of `choices`
+    choices: int = 1
+    anew: bool = False  # not one that was given before
+
+
+@dataclass
+class Answered:
+    """What became of a request: who answered, and once that is known, what it cost."""
+
+    route: Route
+    model: str
+    degraded: bool
+    bill: Bill | None  # None: given before, and free
+    age: timedelta | None = None  # of one given before
+
+    @property
+    def cost_micro(self) -> int:
+        return self.bill.cost_micro if self.bill else 0
+
+
+@dataclass(frozen=True)
+class Chat:
+    catalog: Catalog
+    ladders: Mapping[str, Ladder]  # by tier
+    upstream: Upstream | None  # None: the provider has no such interface
+    max_tokens: int
+    cache: Cache
+    board: Board
+    routing: Routing
+
+    async def whole(self, payer: Payer, request: ChatRequest) -> tuple[Body, Answered]:
+        """The answer as one object. Raises what the first model of its tier failed with, or refuses before it asks."""
+        asked = await self._asked(payer, request)
+        if kept := await self._given_before(asked):
+            return shown_chat(kept.body, asked.sent.placeholders), asked.again(kept, degraded=False)
+
+        async def ask(model: MeteredModel, admitted: Admission, within: timedelta) -> tuple[Body, Bill]:
+            bill = asked.sent.bill()
+            with admitted.watched():
+                async with model.metered(bill, within.total_seconds()):
+                    answer = await asked.upstream.whole(asked.sent.body(model.name))
+                    bill.usage = usage_of(answer) or RequestUsage()
+            _look_at_name(answer, model.name)
+            return answer, bill
+
+        try:
+            with charged(CallContext(payer, FEATURE, "")):
+                (answer, bill), rung = await asked.ladder.climbed(ask)
+        except MAY_SERVE_STALE:
+            if (kept := await self._given_before(asked, stale=True)) is None:
+                raise
+            return shown_chat(kept.body, asked.sent.placeholders), asked.again(kept, degraded=True)
+        if rung.model.name == asked.model:
+            await self.cache.keep(payer, asked.key, asked.model, answer)
+        return shown_chat(answer, asked.sent.placeholders), asked.answered(rung, bill)
+
+    @asynccontextmanager
+    async def stream(self, payer: Payer, request: ChatRequest) -> AsyncGenerator[tuple[AsyncIterator[Body], Answered]]:
+        """The answer piece by piece. Once the first is there, what breaks it is raised where it is read.
+
+        To be entered, read and left by one task."""
+        asked = await self._asked(payer, request)
+        restoring = Restoring(asked.sent.placeholders)
+        if kept := await self._given_before(asked):
+            yield _restored(restoring, in_pieces(kept.body)), asked.again(kept, degraded=False)
+            return
+        until = time.monotonic() + asked.ladder.deadline.total_seconds()
+
+        async def begin(
+            model: MeteredModel, admitted: Admission, within: timedelta
+        ) -> tuple[AsyncIterator[Body], Bill, AsyncExitStack]:
+            bill = asked.sent.bill()
+            async with AsyncExitStack() as attempt:
+                attempt.enter_context(admitted.watched())
+                await attempt.enter_async_context(model.metered(bill, until - time.monotonic()))
+                with anyio.fail_after(within.total_seconds()):
+                    opened = asked.upstream.stream(asked.sent.body(model.name, streamed=True))
+                    pieces = await attempt.enter_async_context(opened)
+                    first = await anext(pieces, None)
+                _look_at_name(first or {}, model.name)
+                return _read(first, pieces, bill), bill, attempt.pop_all()
+
+        try:
+            with charged(CallContext(payer, FEATURE, "")):
+                (pieces, bill, attempt), rung = await asked.ladder.climbed(begin)
+        except MAY_SERVE_STALE:
+            if (kept := await self._given_before(asked, stale=True)) is None:
+                raise
+            yield _restored(restoring, in_pieces(kept.body)), asked.again(kept, degraded=True)
+            return
+        gathered = Gathered()
+        with charged(CallContext(payer, FEATURE, "")):
+            async with attempt:
+                yield _restored(restoring, pieces, gathered), asked.answered(rung, bill)
+        if rung.model.name == asked.model:
+            await self.cache.keep(payer, asked.key, asked.model, gathered.answer)
+
+    async def _asked(self, payer: Payer, request: ChatRequest) -> "_Asked":
+        if self.upstream is None:
+            raise ModelUnknown("This service's model provider has no chat interface; set CHAT_BASE_URL to offer one.")
+        route = await self.routing.route(payer, self.catalog.tier_of(request.model), _look(request))
+        ladder, sent = self.ladders[route.tier], _Sent(request, self.max_tokens)
+        model = ladder.rungs[0].model.name
+        key = "" if request.anew else self.cache.key(payer, model, sent.said)
+        return _Asked(payer, self.upstream, ladder, sent, model, key, route)
+
+    async def _given_before(self, asked: "_Asked", *, stale: bool = False) -> Kept | None:
+        """An answer that may be given again. Raises ServiceHalted: a switch stops these as well."""
+        if not asked.key:
+            return None
+        switches = ("runs", f"tenant:{asked.payer.tenant_id}", f"feature:{FEATURE}", f"model:{asked.model}")
+        kept = await self.cache.find(asked.payer, asked.key, stale=stale)
+        if kept is not None:
+            await self.board.require_clear(*switches)
+            CACHED_ANSWERS.labels(asked.model, "stale" if stale else "fresh").inc()
+        return kept
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request on its way, with everything that was found out before any model is asked."""
+
+    payer: Payer
+    upstream: Upstream
+    ladder: Ladder
+    sent: "_Sent"
+    model: str  # the first of its tier
+    key: str  # of a kept answer; empty: none is
+    route: Route
+
+    def answered(self, rung: Rung, bill: Bill) -> Answered:
+        return Answered(self.route, rung.model.name, rung is not self.ladder.rungs[0], bill)
+
+    def again(self, kept: Kept, *, degraded: bool) -> Answered:
+        return Answered(self.route, self.model, degraded, None, kept.age)
+
+
+class _Sent:
+    """A request as providers get it, whichever of them it will be."""
+
+    def __init__(self, request: ChatRequest, most_tokens: int) -> None:
+        said, self.placeholders = hidden_chat(request.messages, request.tools, request.parameters)
+        self._max_tokens = min(request.max_tokens or most_tokens, most_tokens)
+        self._choices = request.choices
+        several = {"n": request.choices} if request.choices > 1 else {}
+        self.said: Body = {**said, **several, "max_completion_tokens": self._max_tokens}
+        # A byte-level tokenizer makes at most one token of a byte; schemas and formats of answers are read as well.
+        pieces = len(request.messages) + len(request.tools) + 1
+        self._input_bound = len(str(said).encode()) + MESSAGE_OVERHEAD_TOKENS * pieces
+
+    def bill(self) -> Bill:
+        return Bill(self._input_bound, self._max_tokens * self._choices)
+
+    def body(self, model: str, *, streamed: bool = False) -> Body:
+        stream = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {}
+        return {**self.said, "model": model, **stream}
+
+
+def _look(request: ChatRequest) -> Look:
+    """What the last person to speak wants, and how much there is to read for it."""
+    texts = [(each["role"], _text(each.get("content"))) for each in request.messages]
+    wanted = next((text for role, text in reversed(texts) if role == "user"), "")
+    return Look(wanted, sum(len(text) for _, text in texts) - len(wanted), len(request.tools))
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else "\n".join(part["text"] for part in content or ())
+
+
+async def _read(first: Body | None, pieces: AsyncIterator[Body], bill: Bill) -> AsyncIterator[Body]:
+    """All pieces; read to the end, the bill is what the provider reports."""
+    usage = RequestUsage()
+    piece = first
+    while piece is not None:
+        usage = usage_of(piece) or usage
+        yield piece
+        piece = await anext(pieces, None)
+    bill.usage = usage
+
+
+async def _restored(
+    restoring: Restoring, pieces: AsyncIterator[Body], gathered: Gathered | None = None
+) -> AsyncIterator[Body]:
+    async for piece in pieces:
+        if gathered is not None:
+            gathered.add(piece)
+        yield restoring.piece(piece)
+
+
+def _look_at_name(answer: Body, asked: str) -> None:
+    """A provider may serve another model than was asked for, as an alias moves on; somebody should know."""
+    if not str(answer.get("model", "")).startswith(asked):
+        log.warning("model.answered_as_another", asked=asked)

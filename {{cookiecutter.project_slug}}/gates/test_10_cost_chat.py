@@ -1,0 +1,293 @@
+"""Gates 3, 4 and 10 for chat requests: no way to a model is metered, bounded or redacted less than an agent's is."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.runtime import Runtime
+from gates.conftest import NewWorld
+from gates.proof import Proof, control
+from gates.rig import people
+from gates.rig.formats import Reply
+from gates.rig.people import Person
+from gates.rig.provider import Answer, Body, Script, calls, fault, says, status
+from gates.rig.service import wait_for
+from gates.rig.world import MODEL, SPARE, World, models
+from gates.test_03_validation_text import HARMLESS, PERSONAL
+
+PATH = "/v1/chat/completions"
+TOOL = {"type": "function", "function": {"name": "note", "parameters": {"type": "object"}}}
+LADDER = "attempts = 2\nfirst_wait_ms = 20\nbreaker_faults = 1000\n"
+
+
+@dataclass
+class Chatted:
+    """What a client of the interface made of an answer."""
+
+    status: int
+    headers: dict[str, str]
+    text: str = ""
+    arguments: str = ""
+    code: str = ""  # of the error, wherever it came
+    body: Body = field(default_factory=dict)
+
+
+def asked_chat(
+    world: World,
+    who: Person,
+    script: Script,
+    *,
+    stream: bool = False,
+    headers: dict[str, str] | None = None,
+    **more: Any,
+) -> Chatted:
+    asked = {"model": "standard", "messages": [{"role": "user", "content": script.task()}], "stream": stream, **more}
+    answer = world.service.call(who, "POST", PATH, json=asked, headers=headers or {})
+    if "event-stream" in answer.headers.get("content-type", ""):
+        return _streamed(answer)
+    body = answer.json()
+    made = Chatted(answer.status_code, dict(answer.headers), code=body.get("error", {}).get("code", ""), body=body)
+    for choice in body.get("choices", ()):
+        made.text += choice["message"].get("content") or ""
+        for call in choice["message"].get("tool_calls") or ():
+            made.arguments += call["function"]["arguments"]
+    return made
+
+
+def _streamed(answer: httpx2.Response) -> Chatted:
+    made = Chatted(answer.status_code, dict(answer.headers))
+    for line in answer.text.splitlines():
+        if not line.startswith("data: {"):
+            continue
+        piece = json.loads(line.removeprefix("data: "))
+        made.code = piece.get("error", {}).get("code", made.code)
+        for choice in piece.get("choices", ()):
+            made.text += choice["delta"].get("content") or ""
+            for call in choice["delta"].get("tool_calls") or ():
+                made.arguments += call["function"].get("arguments") or ""
+    if not answer.text.rstrip().endswith("data: [DONE]"):
+        made.code = made.code or "cut off"
+    return made
+
+
+def _account(world: World, who: Person) -> tuple[dict[str, Any], dict[str, Decimal]]:
+    """What the service says this person's tenant has used, and how its cap stands."""
+    usage = world.service.call(who, "GET", "/v1/usage").json()
+    items = world.service.call(who, "GET", "/v1/budgets").json()["items"]
+    [budget] = [item for item in items if item["scope"] == "tenant"]
+    return usage, {name.removesuffix("_usd"): Decimal(v) for name, v in budget.items() if name.endswith("_usd")}
+
+
+MODES: dict[str, tuple[Answer, ...]] = {
+    "an answer": (says("Good day."),),
+    "a tool call": (calls("note", {"text": "a"}),),
+    "the second attempt": (status(503), says("Good day.")),
+    "an error": (status(500),),
+    "busy": (status(429),),
+    "no credit": (status(429, kind="insufficient_quota"),),
+    "not allowed": (status(401),),
+    "no usage": (replace(says("Good day."), usage=None),),
+    "strange usage": (replace(says("Good day."), usage=(-5, 5)),),
+    "another model's name": (replace(says("Good day."), model="something-else"),),
+    "no JSON": (Reply(raw=b'{"id": "x", "choi'),),
+    "no choices": (Reply(raw=b'{"choices": []}'),),
+    "a connection that breaks": (replace(fault("die"), text="word " * 40),),
+    "silence": (fault("hang", seconds=8),),
+    "drops": (fault("drip", seconds=8),),
+}
+FREE = {"an error", "busy", "no credit", "not allowed"}
+
+
+@control("CST-02", cases=3 * len(MODES) + 3)
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.timeout(280)
+def test_every_chat_request_is_metered(proof: Proof, new_world: NewWorld, stream: bool) -> None:
+    with new_world(catalogue=models(LADDER), MODEL_TIMEOUT_MS="1500") as world:
+        with proof.positive("a chat request is answered"):
+            assert asked_chat(world, *_asks(world, says("Good day.")), stream=stream).text == "Good day."
+        for mode, answers in MODES.items():
+            who, script = _asks(world, *answers)
+            asked_chat(world, who, script, stream=stream, tools=[TOOL])
+            usage, budget = _account(world, who)
+            proof.same("every-request-metered", usage["model_calls"], len(script.seen), mode)
+            proof.same("nothing-left-held", budget["held"], 0, mode)
+            billed = sum(World.price((each.input_tokens, each.output_tokens)) for each in script.seen)
+            least = World.price((0, 900)) if mode not in FREE and not billed else billed
+            proof.holds("tokens-agree", budget["spent"] >= least, f"{mode}: {budget['spent']} of {least}")
+            if mode in {"an answer", "a tool call", "the second attempt"}:
+                tokens = sum(item["input_tokens"] + item["output_tokens"] for item in usage["items"])
+                told = sum(each.input_tokens + each.output_tokens for each in script.seen)
+                proof.same("tokens-agree", tokens, told, mode)
+
+
+def _asks(world: World, *answers: Answer) -> tuple[Person, Script]:
+    """One of a tenant of their own, and what the provider will answer."""
+    return world.people(["probe_chatter"])[0], world.model.script(*answers)
+
+
+@control("CST-02", cases=4)
+def test_a_chat_that_its_client_leaves_is_paid_in_full(proof: Proof, new_world: NewWorld) -> None:
+    with new_world() as world:
+        with proof.positive("a stream is answered"):
+            assert asked_chat(world, *_asks(world, says("Good day.")), stream=True).text == "Good day."
+        for seconds in (0.0, 0.5):
+            who, script = _asks(world, fault("endless", seconds=20))
+            asked = {"model": "standard", "stream": True, "messages": [{"role": "user", "content": script.task()}]}
+            headers, url = {"Authorization": f"Bearer {who.key}"}, world.service.base_url + PATH
+            with httpx2.stream("POST", url, json=asked, headers=headers, trust_env=False) as answer:
+                next(answer.iter_bytes())
+                time.sleep(seconds)
+            wait_for(partial(_ended, script), 15)
+            proof.holds("every-request-metered", script.seen[0].closed_early, "the provider was left writing")
+            budget = wait_for(partial(_settled, world, who), 10)
+            proof.holds("tokens-agree", budget["spent"] >= World.price((0, 900)), budget)
+
+
+def _ended(script: Script) -> float:
+    return script.seen[0].ended
+
+
+def _settled(world: World, who: Person) -> dict[str, Decimal] | None:
+    budget = _account(world, who)[1]
+    return budget if budget["spent"] and not budget["held"] else None
+
+
+@control("CST-01", cases=50, attempts=3)
+def test_chats_at_once_stay_under_the_cap(proof: Proof, world: World) -> None:
+    [admin] = world.people(["probe_admin"])
+    who = world.service.inside(lambda runtime: _colleague(runtime, admin))
+    expensive = replace(says("x"), usage=None, delay=0.2)
+    with proof.positive("a chat inside the budget is answered and charged"):
+        assert asked_chat(world, who, world.model.script(expensive)).status == 200
+    worst = _account(world, who)[1]["spent"]
+    cap = worst * Decimal("10.5")
+    body = {"scope": "tenant", "limit_usd": f"{cap:.6f}"}
+    assert world.service.call(admin, "PUT", "/v1/budgets", json=body).status_code == 200
+    scripts = [world.model.script(expensive) for _ in range(50)]
+    with ThreadPoolExecutor(25) as pool:
+        answers = list(pool.map(lambda script: asked_chat(world, who, script), scripts))
+    reached = sum(len(script.seen) for script in scripts)
+    budget = _account(world, who)[1]
+    proof.holds("under-the-cap", budget["spent"] + budget["held"] <= cap, budget)
+    proof.holds("under-the-cap", worst * (reached + 1) <= cap, f"{reached} calls of ${worst} under ${cap}")
+    proof.holds("usable", budget["spent"] >= cap * Decimal("0.9"), budget)
+    for answer in answers:
+        proof.holds("refused-typed", (answer.status, answer.code) in {(200, ""), (402, "budget.exceeded")}, answer)
+
+
+async def _colleague(runtime: Runtime, admin: Person) -> Person:
+    return await people.person(runtime, admin.tenant_id, ["probe_chatter"])
+
+
+@control("CST-03", cases=20)
+@pytest.mark.timeout(120)
+def test_every_chat_request_is_capped_in_length_and_time(proof: Proof, new_world: NewWorld) -> None:
+    with new_world(MODEL_TIMEOUT_MS="1000") as world:
+        who, script = _asks(world, says("Good day."))
+        with proof.positive("a quick answer arrives"):
+            assert asked_chat(world, who, script).text == "Good day."
+        asked: list[dict[str, Any]] = [{}, {"max_tokens": 10**6}, {"max_completion_tokens": 10**6}, {"n": 4}]
+        asked += [{"max_tokens": 10**6, "max_completion_tokens": 10**6}, {"max_tokens": 5}]
+        for more in asked:
+            for stream in (False, True):
+                script = world.model.script(says("x"))
+                asked_chat(world, who, script, stream=stream, **more)
+                [sent] = script.requests
+                most = min(900, more.get("max_tokens", 900))
+                proof.holds("output-cap", 0 < sent["max_completion_tokens"] <= most, (more, sent))
+                proof.holds("output-cap", "max_tokens" not in sent, "a second cap says something else")
+        for slow in (fault("hang", seconds=8), fault("drip", seconds=8), replace(says("x"), delay=8)):
+            for stream in (False, True):
+                script = world.model.script(slow)
+                began = time.monotonic()
+                code = asked_chat(world, who, script, stream=stream).code
+                took = time.monotonic() - began
+                where = f"{slow.fault or 'late'}, {'streamed' if stream else 'whole'}"
+                proof.holds(
+                    "deadline", code == "provider.timeout" and took < 2.5, f"{where}: {code} after {took:.1f} s"
+                )
+                wait_for(partial(_ended, script), 10)
+                proof.holds("upstream-closed", script.seen[0].closed_early, where)
+
+
+@control("VAL-09", cases=3 * len(PERSONAL))
+@pytest.mark.parametrize("stream", [False, True])
+def test_personal_data_in_chats_stays_here(proof: Proof, world: World, stream: bool) -> None:
+    [who] = world.people(["probe_chatter"])
+    with proof.positive("what is not personal reaches the provider as it is"):
+        script = world.model.script(says("Good day."))
+        asked_chat(world, who, script, stream=stream, messages=[{"role": "user", "content": script.task(HARMLESS)}])
+        assert HARMLESS in script.seen[0].raw.decode()
+    for kind, value in PERSONAL.items():
+        script = world.model.script(_repeats)
+        told = asked_chat(
+            world, who, script, stream=stream, messages=_conversation(script, value), tools=[_tool(value)]
+        )
+        proof.holds("provider", value not in script.seen[0].raw.decode(), f"{kind} anywhere in the request")
+        proof.same("put-back", told.text, f"You said {value}.", f"{kind}, in the text:")
+        script = world.model.script(_writes_to)
+        told = asked_chat(
+            world, who, script, stream=stream, messages=_conversation(script, value), tools=[_tool(value)]
+        )
+        proof.same("put-back", json.loads(told.arguments), {"to": value}, f"{kind}, in a tool's arguments:")
+
+
+def _conversation(script: Script, value: str) -> list[Body]:
+    """One in which every role, and a tool's arguments, speak of the value."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "note", "arguments": json.dumps({"a": value})}}
+    return [
+        {"role": "system", "content": f"You serve {value}."},
+        {"role": "user", "content": [{"type": "text", "text": script.task("Look.")}, {"type": "text", "text": value}]},
+        {"role": "assistant", "content": f"About {value}?", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": f"found {value}"},
+        {"role": "user", "content": value},
+    ]
+
+
+def _tool(value: str) -> Body:
+    schema = {"type": "object", "properties": {"to": {"type": "string", "default": value}}}
+    return {"type": "function", "function": {"name": "note", "description": f"For {value}.", "parameters": schema}}
+
+
+def _repeats(body: Body) -> Reply:
+    return says(f"You said {body['messages'][-1]['content']}.")
+
+
+def _writes_to(body: Body) -> Reply:
+    return calls("note", {"to": body["messages"][-1]["content"]})
+
+
+def _by_model(first: Reply, spare: Reply) -> Answer:
+    return lambda body: first if body["model"] == MODEL else spare
+
+
+@control("ERR-05", cases=20)
+@pytest.mark.timeout(120)
+def test_another_model_stands_in_for_chats(proof: Proof, new_world: NewWorld) -> None:
+    with new_world(catalogue=models(LADDER, "0.02"), MODEL_TIMEOUT_MS="3000") as world:
+        who, script = _asks(world, says("Good day."))
+        with proof.positive("the first model answers, and nothing is degraded"):
+            told = asked_chat(world, who, script)
+            assert (told.text, told.headers["x-model"], "x-degraded" in told.headers) == ("Good day.", MODEL, False)
+        for stream in (False, True):
+            for failure in (status(503), status(401), Reply(raw=b"<html>"), fault("hang", seconds=8)):
+                script = world.model.script(_by_model(failure, says("from the other")))
+                told = asked_chat(world, who, script, stream=stream)
+                where = f"{failure.status} {failure.fault}, {'streamed' if stream else 'whole'}"
+                proof.same("stands-in", told.text, "from the other", where)
+                flagged = told.headers.get("x-degraded"), told.headers.get("x-model")
+                proof.same("flagged", flagged, ("true", SPARE), where)
+            script = world.model.script(_by_model(status(400), says("from the other")))
+            told = asked_chat(world, who, script, stream=stream)
+            proof.same("only-where-it-helps", (told.code, len(script.seen)), ("provider.rejected", 1))
+            script = world.model.script(status(503))
+            proof.same(
+                "honest", asked_chat(world, who, script, stream=stream).code, "provider.overloaded", "both fail:"
+            )
