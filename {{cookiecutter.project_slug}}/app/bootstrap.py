@@ -101,9 +101,7 @@ async def _build(
     chat = await make.chat()
     approvals = Approvals(db, store)
     unknown = UnknownCalls(db)
-    limits = RunLimits(
-        settings.run_max_model_calls, settings.run_max_tool_calls, timedelta(seconds=settings.run_timeout_s)
-    )
+    limits = RunLimits.of(settings, ledger.caps.run_micro)
     return Runtime(
         settings=settings,
         features=features,

@@ -17,7 +17,9 @@ from app.api.guards import PUBLIC
 from app.api.idempotency import VISIBLE
 from app.api.middleware import OPENAI_PATHS
 from app.api.problems import MEDIA_TYPE
+from app.budgets.money import pattern_at_most
 from app.errors import CATALOGUE
+from app.runs.limits import RunLimits
 from app.settings import read_config
 
 ANYWHERE = (400, 408, 413, 429, 431, 500, 503)
@@ -100,20 +102,20 @@ class ContractFile(BaseModel):
         return read_config(path, cls)
 
 
-def install(app: FastAPI, known: Mapping[str, Sequence[str]], version: str) -> None:
+def install(app: FastAPI, known: Mapping[str, Sequence[str]], limits: RunLimits, version: str) -> None:
     """Have the application publish the whole contract at /openapi.json.
 
-    `known` are the features, roles and permissions of this very service."""
+    `known` are the features, roles and permissions of this very service, `limits` what a run may ask for at most."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _described(app, known, version)
+            app.openapi_schema = _described(app, known, limits, version)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _described(app: FastAPI, known: Mapping[str, Sequence[str]], version: str) -> dict[str, Any]:
+def _described(app: FastAPI, known: Mapping[str, Sequence[str]], limits: RunLimits, version: str) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=version, description=app.description, routes=app.routes)
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
@@ -122,6 +124,7 @@ def _described(app: FastAPI, known: Mapping[str, Sequence[str]], version: str) -
     schemas |= {"Problem": PROBLEM, "OpenAIError": OPENAI_ERROR}
     for (body, field), what in KNOWN.items():
         _narrowed(schemas[body]["properties"][field], sorted(known[what]))
+    _bounded(schemas["Limits"]["properties"], limits)
     for name, example in examples(known).items():
         schemas[name]["examples"] = [example]
     responses = components.setdefault("responses", {})
@@ -157,6 +160,22 @@ def _narrowed(schema: dict[str, Any], values: Sequence[str]) -> None:
     for inner in (schema.get("items"), *schema.get("anyOf", ())):
         if inner:
             _narrowed(inner, values)
+
+
+def _bounded(properties: dict[str, Any], limits: RunLimits) -> None:
+    """Say how far each limit of a run may go here."""
+    for name, most in limits.most.items():
+        if name == "cost_micro":
+            _present(properties["cost_usd"])["pattern"] = pattern_at_most(most)
+        else:
+            _present(properties[name])["maximum"] = most
+
+
+def _present(schema: dict[str, Any]) -> dict[str, Any]:
+    """What a value that may be null is otherwise."""
+    present: dict[str, Any]
+    [present] = [kind for kind in schema["anyOf"] if kind != {"type": "null"}]
+    return present
 
 
 def _statuses(path: str, operation: dict[str, Any]) -> set[int]:

@@ -52,7 +52,7 @@ NAMING = r"^[^\x00]*[0-9A-Z_a-z\u00c0-\u1fff\u2c00-\ud7ff\uf900-\ufdff][^\x00]*$
 THREE_CHARACTERS = r"^[^\x00]*[^\x00\s][^\x00]+[^\x00\s][^\x00]*$"
 Instant = Annotated[datetime, PlainSerializer(lambda t: t.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), return_type=str)]
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
-Usd = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}(\.[0-9]{1,6})?$")]
+Usd = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,6})(\.[0-9]{1,6})?$")]
 Reason = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=3, max_length=300, pattern=THREE_CHARACTERS),

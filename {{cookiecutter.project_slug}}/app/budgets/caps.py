@@ -51,6 +51,11 @@ class Caps:
     def load(cls, path: Path) -> "Caps":
         return cls(read_config(path, BudgetsFile).caps)
 
+    @property
+    def run_micro(self) -> int:
+        """What one run may cost."""
+        return to_micro(self.table.run_usd)
+
     def of(self, payer: Payer, at: datetime | None = None) -> list[Cap]:
         """Every cap the payer's call must fit under, in the one order in which rows are locked."""
         now = at or utc_now()
@@ -60,7 +65,7 @@ class Caps:
             Cap("tenant", payer.tenant_id, month, to_micro(self.table.tenant_monthly_usd)),
             Cap("member", payer.member_id, day, to_micro(self.table.member_daily_usd)),
         ]
-        run = Cap("run", payer.run_id, "run", to_micro(self.table.run_usd))
+        run = Cap("run", payer.run_id, "run", self.run_micro)
         return [*shared, run] if payer.run_id else shared
 
 

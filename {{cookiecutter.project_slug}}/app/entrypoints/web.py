@@ -29,11 +29,13 @@ from app.api import (
 from app.api.limits import RateLimits
 from app.api.middleware import RequestEnvelope, security_headers
 from app.bootstrap import open_runtime
+from app.budgets.caps import Caps
 from app.console import pages
 from app.features import FEATURES
 from app.gateway.catalog import Catalog
 from app.identity.roles import Roles
 from app.runs.engine import running_worker
+from app.runs.limits import RunLimits
 from app.settings import Settings
 from app.telemetry.metrics import REGISTRY
 
@@ -84,7 +86,9 @@ def create_app(settings: Settings) -> FastAPI:
         "lendable roles": roles.lendable,
         "permissions": sorted(roles.all_permissions),
     }
-    contract.install(app, known, contract.ContractFile.load(settings.config_dir / "contract.toml").version)
+    limits_of_a_run = RunLimits.of(settings, Caps.load(settings.config_dir / "budgets.toml").run_micro)
+    version = contract.ContractFile.load(settings.config_dir / "contract.toml").version
+    contract.install(app, known, limits_of_a_run, version)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

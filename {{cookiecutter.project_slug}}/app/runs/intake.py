@@ -14,7 +14,7 @@ from app.audit import trail
 from app.budgets.caps import Payer
 from app.budgets.ledger import Ledger
 from app.budgets.models import BudgetCap
-from app.budgets.money import from_micro, to_micro
+from app.budgets.money import from_micro
 from app.db.base import new_id, utc_now
 from app.db.engine import Database
 from app.errors import IdempotencyKeyReused, NotFound, RequestInvalid
@@ -76,7 +76,7 @@ class Intake:
         try:
             async with self.db.transaction(caller) as session:
                 session.add(run)
-                if cost := (request.limits or {}).get("cost_micro"):
+                if (cost := (request.limits or {}).get("cost_micro")) is not None:
                     session.add(BudgetCap(scope="run", scope_id=run.id, limit_micro=cost))
                 await session.flush()
                 await self.queue.enqueue(session, run.id, 1)
@@ -89,12 +89,7 @@ class Intake:
 
     def _require_narrower(self, asked: Mapping[str, int]) -> None:
         """Raise RequestInvalid for a limit above the service's own: only its operators may raise those."""
-        most = {
-            "model_calls": self.limits.model_calls,
-            "tool_calls": self.limits.tool_calls,
-            "duration_s": int(self.limits.duration.total_seconds()),
-            "cost_micro": to_micro(self.ledger.caps.table.run_usd),
-        }
+        most = self.limits.most
         wider = [name for name, value in asked.items() if value > most[name]]
         told = {
             name: ("/limits/cost_usd", f"at most {from_micro(most[name])}")

@@ -1,5 +1,6 @@
 """What the contract says beyond what proofs hold it to: an example of everything that may be sent."""
 
+import re
 from typing import Any
 
 import pytest
@@ -34,3 +35,14 @@ def test_every_body_has_an_example_that_it_takes_itself(route: str) -> None:
     validator = Draft202012Validator({**body, "components": DOCUMENT["components"]})
     for example in body["examples"]:
         assert list(validator.iter_errors(example)) == []
+
+
+def test_what_a_run_may_ask_for_has_the_bounds_of_this_service() -> None:
+    settings = load_settings(environment="test")
+    limits = DOCUMENT["components"]["schemas"]["Limits"]["properties"]
+    told = {name: limits[name]["anyOf"][0] for name in limits}
+    assert told["model_calls"]["maximum"] == settings.run_max_model_calls
+    assert told["tool_calls"]["maximum"] == settings.run_max_tool_calls
+    assert told["duration_s"]["maximum"] == settings.run_timeout_s
+    assert re.search(told["cost_usd"]["pattern"], "0.5")
+    assert not re.search(told["cost_usd"]["pattern"], "0.500001")
