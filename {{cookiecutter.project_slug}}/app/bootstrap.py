@@ -10,6 +10,7 @@ from pydantic_ai.capabilities import AbstractCapability
 
 from app.budgets.caps import Caps
 from app.budgets.ledger import Ledger
+from app.budgets.outlook import Outlook
 from app.budgets.spend import Spend
 from app.content.links import Links
 from app.db.engine import Database
@@ -124,7 +125,7 @@ async def _build(
         approvals=approvals,
         unknown=unknown,
         segments=Segments(store, agents, limits, board, Links(settings.answer_links_allow)),
-        housekeeping=Housekeeping(approvals, unknown, ledger, chat.cache, store, queue),
+        housekeeping=Housekeeping(approvals, unknown, ledger, chat.cache, store, queue, Outlook(db, ledger.caps)),
     )
 
 

@@ -119,8 +119,9 @@ class BudgetExceeded(AppError):
 
     row = ErrorCode("budget.exceeded", 402, "This workspace reached its AI budget.")
 
-    def __init__(self, scope: str, resets_at: str) -> None:
-        super().__init__(f"The AI budget of this {scope} is used up; it resets at {resets_at}.")
+    def __init__(self, scope: str, resets_at: str, *, frozen: bool = False) -> None:
+        used_up = f"The AI budget of this {scope} is used up; it resets at {resets_at}."
+        super().__init__(f"The AI budget of this {scope} is frozen by its operators." if frozen else used_up)
         self.scope = scope
 
 

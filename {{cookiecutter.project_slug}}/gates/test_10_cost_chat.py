@@ -134,7 +134,7 @@ def _asks(world: World, *answers: Answer) -> tuple[Person, Script]:
 
 @control("CST-02", cases=4)
 def test_a_chat_that_its_client_leaves_is_paid_in_full(proof: Proof, new_world: NewWorld) -> None:
-    with new_world() as world:
+    with new_world(MODEL_TIMEOUT_MS="30000") as world:  # by then it would end by itself
         with proof.positive("a stream is answered"):
             assert asked_chat(world, *_asks(world, says("Good day.")), stream=True).text == "Good day."
         for seconds in (0.0, 0.5):
@@ -144,8 +144,9 @@ def test_a_chat_that_its_client_leaves_is_paid_in_full(proof: Proof, new_world: 
             with httpx2.stream("POST", url, json=asked, headers=headers, trust_env=False) as answer:
                 next(answer.iter_bytes())
                 time.sleep(seconds)
-            wait_for(partial(_ended, script), 15)
-            proof.holds("every-request-metered", script.seen[0].closed_early, "the provider was left writing")
+            left = time.monotonic()
+            wait_for(partial(_ended, script), 40)
+            proof.holds("every-request-metered", script.seen[0].ended < left + 5, "the provider was left writing")
             budget = wait_for(partial(_settled, world, who), 10)
             proof.holds("tokens-agree", budget["spent"] >= World.price((0, 900)), budget)
 
@@ -186,24 +187,26 @@ async def _colleague(runtime: Runtime, admin: Person) -> Person:
     return await people.person(runtime, admin.tenant_id, ["probe_chatter"])
 
 
-@control("CST-03", cases=20)
+@control("CST-03", cases=38)
 @pytest.mark.timeout(120)
 def test_every_chat_request_is_capped_in_length_and_time(proof: Proof, new_world: NewWorld) -> None:
     with new_world(MODEL_TIMEOUT_MS="1000") as world:
         who, script = _asks(world, says("Good day."))
         with proof.positive("a quick answer arrives"):
             assert asked_chat(world, who, script).text == "Good day."
-        asked: list[dict[str, Any]] = [{}, {"max_tokens": 10**6}, {"max_completion_tokens": 10**6}, {"n": 4}]
-        asked += [{"max_tokens": 10**6, "max_completion_tokens": 10**6}, {"max_tokens": 5}]
+        much = 50_000  # more than is allowed, and no more than fits into the model
+        asked: list[dict[str, Any]] = [{}, {"max_tokens": much}, {"max_completion_tokens": much}, {"n": 4}]
+        asked += [{"max_tokens": much, "max_completion_tokens": much}, {"max_tokens": 5}]
         for more in asked:
             for stream in (False, True):
                 script = world.model.script(says("x"))
                 asked_chat(world, who, script, stream=stream, **more)
                 [sent] = script.requests
                 most = min(900, more.get("max_tokens", 900))
-                proof.holds("output-cap", 0 < sent["max_completion_tokens"] <= most, (more, sent))
+                proof.holds("output-cap", 0 < sent.get("max_completion_tokens", 10**9) <= most, (more, sent))
                 proof.holds("output-cap", "max_tokens" not in sent, "a second cap says something else")
-        for slow in (fault("hang", seconds=8), fault("drip", seconds=8), replace(says("x"), delay=8)):
+        never = (fault("hang", seconds=8), fault("drip", seconds=8), replace(says("x"), delay=8))
+        for slow in (*never, fault("endless", seconds=8)):
             for stream in (False, True):
                 script = world.model.script(slow)
                 began = time.monotonic()

@@ -132,7 +132,8 @@ def test_an_agent_s_run_keeps_why_its_model_was_chosen(proof: Proof, new_world: 
             with proof.positive("the run succeeds"):
                 assert run["state"] == "succeeded"
             proof.same("by-complexity", script.requests[0]["model"], f"probe-{tier}", "an agent that asks for auto:")
-            proof.same("recorded", (run["route"]["tier"], run["route"]["reason"]), (tier, "complexity"))
+            route = run["route"] or {}
+            proof.same("recorded", (route.get("tier"), route.get("reason")), (tier, "complexity"))
             proof.same("recorded", run["model"], f"probe-{tier}")
         script = world.model.script(says("no form"), calls("final_result", {"mood": 1}), final())
         started = world.service.start_run(who, script.task(EASY), feature="probe").json()

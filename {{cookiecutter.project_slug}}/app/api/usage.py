@@ -1,24 +1,36 @@
-"""What was spent and what is left."""
+"""What was spent, on what, and what is left."""
 
+from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from fastapi import APIRouter
-from pydantic import BaseModel
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.guards import require
-from app.api.schemas import Strict, Usd
+from app.api.schemas import Reason, Strict, Usd
 from app.api.state import RuntimeDep
 from app.budgets.caps import Payer
 from app.budgets.money import to_micro, usd
+from app.db.base import utc_now
 from app.identity.principal import Principal
+from app.runs.economics import unit_cost
 
 router = APIRouter(prefix="/v1", tags=["usage"])
 
 
+Dimension = Literal["day", "member", "feature", "tier", "model", "prompt_version"]
+
+
 class UsageRow(BaseModel):
-    model: str
-    feature: str
+    """Of these names, those that were asked for by `by`."""
+
+    day: str | None = Field(None, description="UTC")
+    member: str | None = None
+    feature: str | None = None
+    tier: str | None = None
+    model: str | None = None
+    prompt_version: str | None = None
     model_calls: int
     input_tokens: int
     output_tokens: int
@@ -29,6 +41,9 @@ class Usage(BaseModel):
     items: list[UsageRow]
     cost_usd: str
     model_calls: int
+    runs: int = Field(description="that began in this time")
+    runs_succeeded: int
+    cost_per_successful_run_usd: str | None = Field(description="the cost of all runs, by those that succeeded")
 
 
 class Budget(BaseModel):
@@ -38,31 +53,73 @@ class Budget(BaseModel):
     spent_usd: str
     held_usd: str
     left_usd: str
+    frozen: bool
 
 
 class Budgets(BaseModel):
     items: list[Budget]
 
 
+CHANGES = {"limit_usd": "string", "add_usd": "string", "frozen": "boolean"}
+
+
 class BudgetUpdate(Strict):
+    """One of: another limit from now on, more for this month alone, nothing more at all until it is thawed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": [name],
+                    "properties": {
+                        name: {"type": kind}, **{other: {"type": "null"} for other in CHANGES if other != name}
+                    },
+                }
+                for name, kind in CHANGES.items()
+            ]
+        }
+    )  # fmt: skip
     scope: Literal["tenant"]
-    limit_usd: Usd
+    limit_usd: Usd | None = None
+    add_usd: Usd | None = None
+    frozen: bool | None = None
+    reason: Reason | None = None
+
+    @model_validator(mode="after")
+    def _one_change(self) -> Self:
+        if sum(getattr(self, name) is not None for name in CHANGES) != 1:
+            raise ValueError(f"give one of {', '.join(CHANGES)}")
+        return self
 
 
-@router.get("/usage", response_model=Usage)
-async def get_usage(runtime: RuntimeDep, principal: Annotated[Principal, require("usage:read")]) -> Usage:
-    """The tenant's model calls of the last 31 days."""
-    rows = await runtime.spend.by_model(principal)
+@router.get("/usage", response_model=Usage, response_model_exclude_unset=True)
+async def get_usage(
+    runtime: RuntimeDep,
+    principal: Annotated[Principal, require("usage:read")],
+    by: Annotated[
+        list[Dimension] | None, Query(max_length=6, description="what the items are sums for: model and feature")
+    ] = None,
+    days: Annotated[int, Query(ge=1, le=366, description="how far back")] = 31,
+) -> Usage:
+    """The tenant's model calls of the last days, summed up."""
+    until = utc_now()
+    since = until - timedelta(days=days)
+    rows = await runtime.spend.by(principal, list(dict.fromkeys(by or ["model", "feature"])), since, until)
     items = [
-        UsageRow(
-            model=row.model, feature=row.feature, model_calls=row.calls, input_tokens=row.input_tokens,
-            output_tokens=row.output_tokens, cost_usd=usd(row.cost_micro),
+        UsageRow.model_validate(
+            {
+                **row.of, "model_calls": row.calls, "input_tokens": row.input_tokens,
+                "output_tokens": row.output_tokens, "cost_usd": usd(row.cost_micro),
+            }
         )
         for row in rows
     ]  # fmt: skip
+    unit = await unit_cost(runtime.db, principal, since, until)
+    each = unit.per_success_micro
     return Usage(
-        items=items, cost_usd=usd(sum(row.cost_micro for row in rows)), model_calls=sum(row.calls for row in rows)
-    )
+        items=items, cost_usd=usd(sum(row.cost_micro for row in rows)), model_calls=sum(row.calls for row in rows),
+        runs=unit.runs, runs_succeeded=unit.succeeded, cost_per_successful_run_usd=None if each is None else usd(each),
+    )  # fmt: skip
 
 
 @router.get("/budgets", response_model=Budgets)
@@ -74,6 +131,7 @@ async def get_budgets(runtime: RuntimeDep, principal: Annotated[Principal, requi
             Budget(
                 scope=w.scope, window=w.window, limit_usd=usd(w.limit_micro), spent_usd=usd(w.spent_micro),
                 held_usd=usd(w.held_micro), left_usd=usd(max(0, w.limit_micro - w.spent_micro - w.held_micro)),
+                frozen=w.frozen,
             )
             for w in windows
             if w.scope != "global"
@@ -85,12 +143,14 @@ async def get_budgets(runtime: RuntimeDep, principal: Annotated[Principal, requi
 async def set_budget(
     body: BudgetUpdate, runtime: RuntimeDep, principal: Annotated[Principal, require("budgets:write")]
 ) -> Budgets:
-    """Set the tenant's monthly cap; effective at once."""
-    await runtime.ledger.set_cap(
-        body.scope,
-        principal.tenant_id,
-        to_micro(Decimal(body.limit_usd)),
-        tenant_id=principal.tenant_id,
-        actor=principal.member_id,
-    )
+    """Set the tenant's monthly cap, add to this month's, or freeze it; effective at once."""
+    payer, reason = Payer(principal.tenant_id, principal.member_id), body.reason or ""
+    actor = principal.member_id
+    if body.limit_usd is not None:
+        limit = to_micro(Decimal(body.limit_usd))
+        await runtime.ledger.set_cap(body.scope, payer.tenant_id, limit, tenant_id=payer.tenant_id, actor=actor)
+    elif body.add_usd is not None:
+        await runtime.ledger.top_up(payer, body.scope, to_micro(Decimal(body.add_usd)), actor=actor, reason=reason)
+    else:
+        await runtime.ledger.freeze(payer, body.scope, frozen=bool(body.frozen), actor=actor, reason=reason)
     return await get_budgets(runtime, principal)

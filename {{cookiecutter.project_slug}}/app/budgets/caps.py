@@ -71,11 +71,16 @@ class Caps:
 
 def resets_at(cap: Cap) -> str:
     """When the cap's window ends, RFC 3339; a run's never does."""
-    if cap.window == "run":
-        return "never (per run)"
-    if cap.scope == "tenant":
+    return "never (per run)" if cap.window == "run" else ends_at(cap).strftime("%Y-%m-%dT00:00:00Z")
+
+
+def is_monthly(cap: Cap) -> bool:
+    return cap.window.count("-") == 1
+
+
+def ends_at(cap: Cap) -> datetime:
+    """When the window of a day or a month ends."""
+    if is_monthly(cap):
         first = datetime.strptime(cap.window, "%Y-%m").replace(tzinfo=UTC)
-        return (first + timedelta(days=32)).replace(day=1).strftime("%Y-%m-%dT00:00:00Z")
-    return (datetime.strptime(cap.window, "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=1)).strftime(
-        "%Y-%m-%dT00:00:00Z"
-    )
+        return (first + timedelta(days=32)).replace(day=1)
+    return datetime.strptime(cap.window, "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=1)

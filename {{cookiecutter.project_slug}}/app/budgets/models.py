@@ -1,6 +1,6 @@
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, String
+from sqlalchemy import BigInteger, CheckConstraint, Index, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, TenantOwned
@@ -13,7 +13,8 @@ class BudgetCap(Base):
 
     scope: Mapped[str] = mapped_column(String(10), primary_key=True)
     scope_id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    limit_micro: Mapped[int] = mapped_column(BigInteger)
+    limit_micro: Mapped[int | None] = mapped_column(BigInteger)  # None: the default, which is only frozen
+    frozen: Mapped[bool] = mapped_column(default=False, server_default=false())  # nothing more may be spent
 
 
 class BudgetWindow(Base):
@@ -28,6 +29,8 @@ class BudgetWindow(Base):
     limit_micro: Mapped[int] = mapped_column(BigInteger)
     spent_micro: Mapped[int] = mapped_column(BigInteger, default=0)
     held_micro: Mapped[int] = mapped_column(BigInteger, default=0)
+    extra_micro: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # granted for this window alone
+    warned: Mapped[dict[str, str]] = mapped_column(default=dict, server_default="{}")  # of what, and when
 
 
 class ModelCall(TenantOwned, Base):
@@ -42,10 +45,11 @@ class ModelCall(TenantOwned, Base):
     feature: Mapped[str] = mapped_column(String(60))
     model: Mapped[str] = mapped_column(String(120))
     prompt_version: Mapped[str] = mapped_column(String(64))
+    tier: Mapped[str] = mapped_column(String(60), default="", server_default="")
     state: Mapped[str] = mapped_column(String(8))  # held, settled, swept
     held_micro: Mapped[int] = mapped_column(BigInteger)
     cost_micro: Mapped[int] = mapped_column(BigInteger, default=0)
     input_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
     output_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
-    started_at: Mapped[datetime]
+    started_at: Mapped[datetime] = mapped_column(index=True)
     expires_at: Mapped[datetime]

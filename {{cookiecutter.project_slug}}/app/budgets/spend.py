@@ -1,9 +1,11 @@
-"""What was spent, by day, model and feature: sums over the priced calls of one tenant."""
+"""What was spent, by whatever one asks: sums over the priced calls. Gate: observability, cost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy import func, select
 
 from app.budgets.models import ModelCall
@@ -11,11 +13,20 @@ from app.db.base import utc_now
 from app.db.engine import Database
 from app.db.tenancy import TenantScope
 
+DIMENSIONS = ("day", "tenant", "member", "feature", "tier", "model", "prompt_version")
+_COLUMNS: dict[str, Any] = {
+    "tenant": ModelCall.tenant_id,
+    "member": ModelCall.member_id,
+    "feature": ModelCall.feature,
+    "tier": ModelCall.tier,
+    "model": ModelCall.model,
+    "prompt_version": ModelCall.prompt_version,
+}
+
 
 @dataclass(frozen=True)
 class SpendRow:
-    model: str
-    feature: str
+    of: Mapping[str, str]  # by dimension
     calls: int
     input_tokens: int
     output_tokens: int
@@ -34,16 +45,33 @@ class RunCost:
 class Spend:
     db: Database
 
-    async def by_model(self, scope: TenantScope, since: datetime | None = None) -> list[SpendRow]:
-        start = since or utc_now() - timedelta(days=31)
-        query = (
-            select(ModelCall.model, ModelCall.feature, *_SUMS)
-            .where(ModelCall.started_at >= start)
-            .group_by(ModelCall.model, ModelCall.feature)
-            .order_by(ModelCall.model, ModelCall.feature)
-        )
+    async def by(
+        self,
+        scope: TenantScope,
+        dimensions: Sequence[str],
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[SpendRow]:
+        """Sums over calls that began from `since` (31 days ago) to before `until` (now), by some of DIMENSIONS."""
+        columns = [self._day if name == "day" else _COLUMNS[name] for name in dimensions]
+        began = [ModelCall.started_at >= (since or utc_now() - timedelta(days=31))]
+        began += [ModelCall.started_at < until] if until else []
+        query = select(*columns, *_SUMS).where(*began).group_by(*columns).order_by(*columns)
         async with self.db.transaction(scope) as session:
-            return [SpendRow(row[0], row[1], *(int(v or 0) for v in row[2:])) for row in await session.execute(query)]
+            rows = [tuple(row) for row in await session.execute(query)]
+        split = len(dimensions)
+        found = [
+            (dict(zip(dimensions, map(str, row[:split]), strict=True)), [int(v or 0) for v in row[split:]])
+            for row in rows
+        ]
+        return [SpendRow(of, *sums) for of, sums in found if sums[0]]  # a sum over nothing is a row, too
+
+    @property
+    def _day(self) -> Any:
+        """The day in UTC, as YYYY-MM-DD."""
+        if self.db.is_sqlite:
+            return func.date(ModelCall.started_at)
+        return func.to_char(func.timezone("UTC", ModelCall.started_at), sa.literal_column("'YYYY-MM-DD'"))
 
     async def of_run(self, scope: TenantScope, run_id: str) -> RunCost:
         return (await self.of_runs(scope, [run_id]))[run_id]

@@ -8,7 +8,15 @@ from sqlalchemy.exc import OperationalError
 
 from app.db.engine import StorageUnavailable
 from app.db.walls import RoleNotMade, RoleTooStrong
-from app.entrypoints import commands_evals, commands_identity, commands_operations, commands_tools, schema, serving
+from app.entrypoints import (
+    commands_evals,
+    commands_identity,
+    commands_money,
+    commands_operations,
+    commands_tools,
+    schema,
+    serving,
+)
 from app.entrypoints.terminal import err, out
 from app.errors import AppError
 from app.gateway.providers import ProviderNotInstalled
@@ -21,7 +29,9 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 app.add_typer(commands_identity.tenants, name="tenants")
 app.add_typer(commands_identity.members, name="members")
 app.add_typer(commands_identity.keys, name="keys")
-app.add_typer(commands_operations.budget, name="budget")
+app.add_typer(commands_money.budget, name="budget")
+app.command("usage")(commands_money.usage)
+app.command("reconcile")(commands_money.reconcile)
 app.add_typer(commands_operations.runs, name="runs")
 app.add_typer(commands_operations.approvals, name="approvals")
 app.add_typer(commands_operations.switch, name="switch")

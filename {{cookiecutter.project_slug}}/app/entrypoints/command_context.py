@@ -13,6 +13,7 @@ from app.settings import load_settings
 
 Result = TypeVar("Result")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Because = Annotated[str, typer.Option("--reason", help="Why; it goes into the audit trail.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
 
 

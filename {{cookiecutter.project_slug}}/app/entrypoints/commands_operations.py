@@ -1,6 +1,5 @@
 """What an operator does at 3 a.m.: look at runs and spend, throw a switch, verify the trail."""
 
-from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 import typer
@@ -9,66 +8,20 @@ from sqlalchemy import select
 from app.audit import trail
 from app.audit.models import AuditHead
 from app.audit.trail import ChainReport
-from app.budgets.models import BudgetWindow
-from app.budgets.money import shown, to_micro, usd
 from app.db.tenancy import ALL_TENANTS
-from app.entrypoints.command_context import DryRun, Json, operator, with_runtime
+from app.entrypoints.command_context import Because, DryRun, Json, operator, with_runtime
 from app.entrypoints.terminal import err, out, show
 from app.errors import NotFound
 from app.runs.models import Run
 from app.runtime import Runtime
 from app.tools.models import Approval, ToolCall
 
-budget = typer.Typer(no_args_is_help=True, help="Caps on spend.")
 runs = typer.Typer(no_args_is_help=True, help="Runs of agents.")
 approvals = typer.Typer(no_args_is_help=True, help="Questions waiting for a person.")
 switch = typer.Typer(no_args_is_help=True, help="Kill switches.")
 audit = typer.Typer(no_args_is_help=True, help="The audit trail.")
 
 STATES = ("queued", "running", "waiting", "succeeded", "failed", "cancelled")
-Because = Annotated[str, typer.Option("--reason", help="Why; it goes into the audit trail.")]
-
-
-@budget.command("show")
-def show_budgets(as_json: Json = False) -> None:
-    """Every budget window that has been touched."""
-
-    async def work(runtime: Runtime) -> list[BudgetWindow]:
-        async with runtime.db.transaction(ALL_TENANTS) as session:
-            query = select(BudgetWindow).where(BudgetWindow.scope != "run").order_by(BudgetWindow.window.desc())
-            return list(await session.scalars(query.limit(200)))
-
-    rows = [
-        {
-            "scope": w.scope,
-            "id": w.scope_id,
-            "window": w.window,
-            "limit_usd": usd(w.limit_micro),
-            "spent_usd": usd(w.spent_micro),
-            "held_usd": usd(w.held_micro),
-        }
-        for w in with_runtime(work)
-    ]
-    show(rows, as_json=as_json, empty="Nothing has been spent yet.")
-
-
-@budget.command("set")
-def set_budget(tenant: str, usd_per_month: str, dry_run: DryRun = False) -> None:
-    """Set a tenant's monthly cap in US dollars. Undo: set it back."""
-    try:
-        limit = to_micro(Decimal(usd_per_month))
-    except (InvalidOperation, ValueError, OverflowError):
-        raise typer.BadParameter("an amount in US dollars, such as 25 or 12.50") from None
-    if not 0 <= limit <= to_micro(Decimal(10_000_000)):
-        raise typer.BadParameter("between 0 and 10000000 US dollars")
-
-    async def work(runtime: Runtime) -> None:
-        tenant_id = await runtime.directory.tenant_id(tenant)
-        if not dry_run:
-            await runtime.ledger.set_cap("tenant", tenant_id, limit, tenant_id=tenant_id, actor=operator())
-
-    with_runtime(work)
-    out.print(f"{'Would set' if dry_run else 'Set'} {tenant} to {shown(limit)} a month.", highlight=False)
 
 
 @runs.command("list")
@@ -172,7 +125,7 @@ def list_switches(as_json: Json = False) -> None:
 
 @switch.command("on")
 def switch_on(name: str, reason: Because, dry_run: DryRun = False) -> None:
-    """Stop something: runs, feature:NAME, tool:NAME, effect:EFFECT, model:NAME or tenant:ID."""
+    """Stop something: runs, egress, read_only, feature:NAME, tool:NAME, effect:EFFECT, model:NAME or tenant:ID."""
     if not dry_run:
         with_runtime(lambda runtime: runtime.board.throw(name, reason, operator()))
     out.print(f"{'Would throw' if dry_run else 'Threw'} {name}. Undo: app switch off {name} --reason …")

@@ -1,7 +1,7 @@
 """Every model call passes here: redaction, switch, worst case held, call under a deadline, real cost settled.
 
 It sits inside the model, not around the agent, so plain requests and streams are both metered.
-Gate: errors, cost, validation.
+Gate: errors, cost, validation, observability, monitoring.
 """
 
 import math
@@ -124,11 +124,11 @@ class MeteredModel(WrapperModel):
         switches = ("runs", f"tenant:{call.payer.tenant_id}", f"feature:{call.feature}", f"model:{self.name}")
         await self._board.require_clear(*switches)
         self._require_room(bill)
-        purpose = CallPurpose(call.feature, self.name, call.prompt_version)
+        purpose = CallPurpose(call.feature, self.name, call.prompt_version, self._tier)
         held = await self._ledger.reserve(call.payer, self._price(bill.worst), purpose)
         outcome = "failed"
         try:
-            with anyio.fail_after(seconds):
+            with anyio.fail_after(seconds), self._board.obeyed(*switches):
                 yield
             outcome = "ok"
         except Exception as error:

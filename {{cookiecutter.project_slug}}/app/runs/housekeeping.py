@@ -1,4 +1,4 @@
-"""Recurring work of a worker: close expired questions, book orphaned holds, refresh gauges."""
+"""Recurring work of a worker: close expired questions, book orphaned holds, watch spend, refresh gauges."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,6 +7,7 @@ import anyio
 import structlog
 
 from app.budgets.ledger import Ledger
+from app.budgets.outlook import Outlook
 from app.db.base import utc_now
 from app.gateway.cache import Cache
 from app.runs.approvals import Approvals
@@ -26,6 +27,7 @@ class Housekeeping:
     cache: Cache
     store: RunStore
     queue: RunQueue
+    outlook: Outlook
     every: timedelta = timedelta(seconds=2)
     patience: timedelta = timedelta(seconds=30)  # how long a run may look idle before the engine is asked about it
 
@@ -42,6 +44,7 @@ class Housekeeping:
         await self.approvals.expire_due()
         await self.ledger.sweep()
         await self.cache.purge()
+        await self.outlook.look()
         await self._end_abandoned_runs()
         APPROVAL_AGE.set(await self.approvals.oldest_pending_seconds())
         TOOL_OUTCOME_UNKNOWN.set(await self.unknown.open_count())

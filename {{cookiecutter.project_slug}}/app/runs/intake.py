@@ -1,4 +1,4 @@
-"""Starting runs and reading them back. Gate: validation."""
+"""Starting runs and reading them back. Gate: validation, cost."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """One segment of a run: from the start, or from the decisions, to the answer or the next questions.
 
-Gate: security, validation, errors, cost.
+Gate: security, validation, errors, cost, monitoring.
 """
 
 import time

@@ -1,38 +1,96 @@
-"""Kill switches: durable, shared by every process, read afresh before each model and tool call.
+"""Kill switches: durable, shared by every process, read afresh before each model and tool call and during it.
 
-Names: `runs`, `feature:<name>`, `tool:<name>`, `effect:<effect>`, `model:<name>`, `tenant:<id>`.
+Names: `runs`, `egress` (whatever reaches out of the service but models), `read_only` (every tool that does not only
+read), `feature:<name>`, `tool:<name>`, `effect:<effect>`, `model:<name>`, `tenant:<id>`.
 A store that cannot be read raises, so nothing starts: a switch fails closed. Gate: monitoring.
 """
 
+import asyncio
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
 
+import anyio
+import structlog
 from sqlalchemy import select
 
 from app.audit import trail
 from app.db.base import utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
-from app.errors import RequestInvalid, ServiceHalted
+from app.errors import RequestInvalid, ServiceHalted, StoreAway
 from app.switches.models import Switch
 
+log = structlog.get_logger(__name__)
+LOOK_EVERY = timedelta(seconds=1)  # while something is under way
 NAME = re.compile(
-    r"runs|(feature|tool):[a-z][a-z0-9_]{0,79}|effect:(read|write|delete|external_post)"
+    r"runs|egress|read_only|(feature|tool):[a-z][a-z0-9_]{0,79}|effect:(read|write|delete|external_post)"
     r"|model:[A-Za-z0-9][A-Za-z0-9._:/@-]{0,100}|tenant:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 )
+
+
+@dataclass(eq=False)
+class Watch:
+    """Something under way, and the switch that has stopped it, if one has."""
+
+    names: tuple[str, ...]
+    scope: anyio.CancelScope
+    thrown: str = ""
 
 
 @dataclass(frozen=True)
 class Board:
     db: Database
+    _watches: set[Watch] = field(default_factory=set)
+    _looking: list[asyncio.Task[None]] = field(default_factory=list)  # one, while there is anything to watch
 
     async def require_clear(self, *names: str) -> None:
         """Raise ServiceHalted, naming the first of these switches that is on."""
+        if name := _first(names, await self._on(names)):
+            raise ServiceHalted(name)
+
+    @contextmanager
+    def obeyed(self, *names: str) -> Iterator[Watch]:
+        """Stop what is in the block, as ServiceHalted, soon after one of these switches is thrown by any process.
+
+        One question a second for all that is under way in this process."""
+        with anyio.CancelScope() as scope:
+            watch = Watch(names, scope)
+            self._watches.add(watch)
+            if not self._looking:
+                self._looking.append(asyncio.get_running_loop().create_task(self._look()))
+            try:
+                yield watch
+            finally:
+                self._watches.discard(watch)
+        if scope.cancelled_caught:
+            raise ServiceHalted(watch.thrown)
+
+    async def _look(self) -> None:
+        try:
+            while self._watches:
+                await asyncio.sleep(LOOK_EVERY.total_seconds())
+                names = tuple({name for watch in self._watches for name in watch.names})
+                try:
+                    thrown = await self._on(names) if names else set()
+                except StoreAway:  # no reason to stop by itself: what needs the store fails, or waits for it
+                    log.warning("switches.look_failed")
+                    continue
+                except Exception:
+                    log.exception("switches.look_failed")
+                    continue
+                for watch in self._watches:
+                    if name := _first(watch.names, thrown):
+                        watch.thrown = name
+                        watch.scope.cancel()
+        finally:
+            self._looking.clear()
+
+    async def _on(self, names: tuple[str, ...]) -> set[str]:
         async with self.db.transaction(ALL_TENANTS) as session:
-            thrown = set(await session.scalars(select(Switch.name).where(Switch.name.in_(names))))
-        for name in names:
-            if name in thrown:
-                raise ServiceHalted(name)
+            return set(await session.scalars(select(Switch.name).where(Switch.name.in_(names))))
 
     async def thrown(self) -> list[Switch]:
         async with self.db.transaction(ALL_TENANTS) as session:
@@ -54,9 +112,14 @@ class Board:
             await trail.append(session, trail.PLATFORM, actor, "switch.off", f"switch:{name}", reason=reason)
 
 
+def _first(names: tuple[str, ...], thrown: set[str]) -> str:
+    return next((name for name in names if name in thrown), "")
+
+
 def _require_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise RequestInvalid(
-            "Unknown switch: use runs, feature:NAME, tool:NAME, effect:read|write|delete|external_post, "
+            "Unknown switch: use runs, egress, read_only, feature:NAME, tool:NAME, "
+            "effect:read|write|delete|external_post, "
             "model:NAME or tenant:ID"
         )

@@ -23,6 +23,19 @@ MODEL_COST_USD = Counter("ai_cost_usd_total", "Cost of model calls in US dollars
 BUDGET_THRESHOLDS = Counter(
     "ai_budget_thresholds_total", "Caps that passed a part of what they allow", ["scope", "percent"], registry=REGISTRY
 )
+BUDGET_LOOKS = Counter("ai_budget_looks_total", "Looks at where spend is going", registry=REGISTRY)
+BUDGET_BURN = Gauge(
+    "ai_budget_burn",
+    "A day at the last hour's pace, by what a day may cost: the worst of a scope",
+    ["scope"],
+    registry=REGISTRY,
+)
+BUDGET_FORECAST = Gauge(
+    "ai_budget_forecast",
+    "Spend at the window's end at the pace of four hours, by the cap: the worst of a scope",
+    ["scope"],
+    registry=REGISTRY,
+)
 COST_OVER_HOLD = Counter("ai_cost_over_hold_total", "Calls that cost more than was held", registry=REGISTRY)
 TOOL_SERVER_CHANGED = Counter(
     "ai_tool_server_changed_total",

@@ -1,7 +1,7 @@
 """The one way a tool runs: arguments checked, switch, policy, approval, execute once, on record.
 
 A tool function is never handed to the agent framework (see `gate.py`), so nothing that skips this
-module can run one. Gate: security, access, validation, errors.
+module can run one. Gate: security, access, validation, errors, monitoring.
 """
 
 import json
@@ -22,7 +22,7 @@ from app.identity.principal import Principal
 from app.policy.decision import Allow, AskHuman, Deny
 from app.policy.rules import Policy, ToolRequest
 from app.policy.taint import Taint
-from app.switches.board import Board
+from app.switches.board import Board, Watch
 from app.tools.caller import CallerOfRun
 from app.tools.calls import Call, CallBook
 from app.tools.egress import Egress, EgressRefused
@@ -59,8 +59,8 @@ class Guard:
             return Invalid(_pointers(error))
         if hidden := _hidden(arguments):  # who approves the call must see what it says
             return Invalid(tuple(f"{place}: characters that cannot be seen are not allowed" for place in hidden))
-        switches = ("runs", f"tool:{tool}", f"effect:{spec.effect}", f"tenant:{caller.tenant_id}")
-        await self.board.require_clear(*switches, f"feature:{caller.feature}")
+        switches = ("runs", *spec.switches, f"tenant:{caller.tenant_id}", f"feature:{caller.feature}")
+        await self.board.require_clear(*switches)
         book = CallBook(self.db, self.policy.version, self.approval_ttl)
         principal = await self._authority_now(caller)
         call = Call(caller, call_id, spec, parsed, principal)
@@ -116,15 +116,21 @@ class Guard:
 
     async def _execute(self, book: CallBook, call: Call) -> Outcome:
         context = self._context(call, call.spec.way_out(self.egress))
+        watch: Watch | None = None
         try:
-            with anyio.fail_after(call.spec.timeout.total_seconds()):
+            # What stops the whole run is looked for where the run is: here only what stops this tool.
+            with anyio.fail_after(call.spec.timeout.total_seconds()), self.board.obeyed(*call.spec.switches) as watch:
                 value = await call.spec.call(context, call.arguments)
         except (ToolFailure, EgressRefused) as error:
             because = {"because": error.because} if isinstance(error, ToolFailure) and error.because else {}
             return await book.finish(call, "failed", Refused(f"The tool failed: {error}"), **because)
         except (BudgetExceeded, RunLimitExceeded, RunCancelled, ServiceHalted):
-            await book.finish(call, "failed", Refused("The run reached its end while the tool was working."))
-            raise  # of a delegate: what ends its run ends this one, because it is the same
+            # Of a delegate: what ends its run ends this one, because it is the same. Or a switch has stopped the tool
+            # itself, and what it had done by then is not known.
+            cut_off = watch is not None and watch.thrown and not call.spec.idempotent
+            told = Refused("The run reached its end while the tool was working.")
+            await book.finish(call, "unknown" if cut_off else "failed", told)
+            raise
         except TimeoutError:
             return await book.finish(
                 call, "unknown", Refused("The tool did not answer in time; its outcome is unknown.")

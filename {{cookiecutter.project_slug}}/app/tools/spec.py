@@ -80,6 +80,18 @@ class ToolSpec:
     )
     preview: Preview | None = None
 
+    @property
+    def goes_out(self) -> bool:
+        """Whether it may reach anything beyond this service."""
+        return bool(self.destinations) or (self.destinations is None and self.effect is Effect.EXTERNAL_POST)
+
+    @property
+    def switches(self) -> tuple[str, ...]:
+        """The kill switches that stop this tool and not its whole run."""
+        more = ["egress"] if self.goes_out else []
+        more += [] if self.effect is Effect.READ else ["read_only"]
+        return f"tool:{self.name}", f"effect:{self.effect}", *more
+
     def way_out(self, egress: Egress) -> Egress:
         """The part of the way out that this tool may use."""
         if self.destinations is None and self.effect is Effect.EXTERNAL_POST:

@@ -1,0 +1,173 @@
+"""What an operator does about money: see what is spent and by whom, change caps, compare an invoice."""
+
+import re
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from sqlalchemy import select
+
+from app.budgets import invoice
+from app.budgets.caps import Payer
+from app.budgets.models import BudgetWindow
+from app.budgets.money import shown, to_micro, usd
+from app.budgets.spend import DIMENSIONS, SpendRow
+from app.db.base import utc_now
+from app.db.tenancy import ALL_TENANTS
+from app.entrypoints.command_context import Because, DryRun, Json, operator, with_runtime
+from app.entrypoints.terminal import out, show
+from app.runtime import Runtime
+
+budget = typer.Typer(no_args_is_help=True, help="Caps on spend.")
+MOST_USD = 10_000_000
+Whose = Annotated[str, typer.Argument(help="A tenant's name, or: global")]
+
+
+def _amount(text: str) -> int:
+    try:
+        amount = to_micro(Decimal(text))
+    except (InvalidOperation, ValueError, OverflowError):
+        raise typer.BadParameter("an amount in US dollars, such as 25 or 12.50") from None
+    if not 0 <= amount <= to_micro(Decimal(MOST_USD)):
+        raise typer.BadParameter(f"between 0 and {MOST_USD} US dollars")
+    return amount
+
+
+async def _payer(runtime: Runtime, whose: str) -> tuple[Payer, str]:
+    """Whose cap that is, and its scope."""
+    if whose == "global":
+        return Payer("", ""), "global"
+    return Payer(await runtime.directory.tenant_id(whose), ""), "tenant"
+
+
+@budget.command("show")
+def show_budgets(as_json: Json = False) -> None:
+    """Every budget window that has been touched."""
+
+    async def work(runtime: Runtime) -> list[BudgetWindow]:
+        async with runtime.db.transaction(ALL_TENANTS) as session:
+            query = select(BudgetWindow).where(BudgetWindow.scope != "run").order_by(BudgetWindow.window.desc())
+            return list(await session.scalars(query.limit(200)))
+
+    rows = [
+        {
+            "scope": w.scope,
+            "id": w.scope_id,
+            "window": w.window,
+            "limit_usd": usd(w.limit_micro + w.extra_micro),
+            "spent_usd": usd(w.spent_micro),
+            "held_usd": usd(w.held_micro),
+        }
+        for w in with_runtime(work)
+    ]
+    show(rows, as_json=as_json, empty="Nothing has been spent yet.")
+
+
+@budget.command("set")
+def set_budget(tenant: str, usd_per_month: str, dry_run: DryRun = False) -> None:
+    """Set a tenant's monthly cap in US dollars. Undo: set it back."""
+    limit = _amount(usd_per_month)
+
+    async def work(runtime: Runtime) -> None:
+        tenant_id = await runtime.directory.tenant_id(tenant)
+        if not dry_run:
+            await runtime.ledger.set_cap("tenant", tenant_id, limit, tenant_id=tenant_id, actor=operator())
+
+    with_runtime(work)
+    out.print(f"{'Would set' if dry_run else 'Set'} {tenant} to {shown(limit)} a month.", highlight=False)
+
+
+@budget.command("top-up")
+def top_up(whose: Whose, amount_usd: str, reason: Because, dry_run: DryRun = False) -> None:
+    """Allow more in the window that is open now; the next has its usual cap. There is no undo."""
+    amount = _amount(amount_usd)
+
+    async def work(runtime: Runtime) -> None:
+        payer, scope = await _payer(runtime, whose)
+        if not dry_run:
+            await runtime.ledger.top_up(payer, scope, amount, actor=operator(), reason=reason)
+
+    with_runtime(work)
+    out.print(f"{'Would add' if dry_run else 'Added'} {shown(amount)} to {whose}, this window alone.", highlight=False)
+
+
+@budget.command("freeze")
+def freeze(whose: Whose, reason: Because, dry_run: DryRun = False) -> None:
+    """Let nothing more be spent: every model call is refused before it is made. Undo: app budget thaw."""
+    _freeze(whose, reason, frozen=True, dry_run=dry_run)
+    out.print(f"{'Would freeze' if dry_run else 'Froze'} {whose}. Undo: app budget thaw {whose} --reason …")
+
+
+@budget.command("thaw")
+def thaw(whose: Whose, reason: Because, dry_run: DryRun = False) -> None:
+    """Let it be spent again, under the same cap as before. Undo: app budget freeze."""
+    _freeze(whose, reason, frozen=False, dry_run=dry_run)
+    out.print(f"{'Would thaw' if dry_run else 'Thawed'} {whose}. Undo: app budget freeze {whose} --reason …")
+
+
+def _freeze(whose: str, reason: str, *, frozen: bool, dry_run: bool) -> None:
+    async def work(runtime: Runtime) -> None:
+        payer, scope = await _payer(runtime, whose)
+        if not dry_run:
+            await runtime.ledger.freeze(payer, scope, frozen=frozen, actor=operator(), reason=reason)
+
+    with_runtime(work)
+
+
+def usage(
+    by: Annotated[
+        list[str],
+        typer.Option(click_type=click.Choice(DIMENSIONS), help="What to sum up by; more than one is allowed."),
+    ] = ["tenant", "model"],  # noqa: B006 - never changed
+    days: Annotated[int, typer.Option(min=1, max=366, help="How far back.")] = 31,
+    as_json: Json = False,
+) -> None:
+    """What was spent, of all tenants, by day, tenant, member, feature, tier, model or prompt version."""
+
+    async def work(runtime: Runtime) -> tuple[list[SpendRow], dict[str, str]]:
+        rows = await runtime.spend.by(ALL_TENANTS, list(dict.fromkeys(by)), utc_now() - timedelta(days=days))
+        return rows, {tenant.id: tenant.name for tenant in await runtime.members.tenants()}
+
+    spent, names = with_runtime(work)
+    rows = [
+        {
+            **{name: names.get(value, value) if name == "tenant" else value for name, value in row.of.items()},
+            "calls": row.calls,
+            "input_tokens": row.input_tokens,
+            "output_tokens": row.output_tokens,
+            "cost_usd": usd(row.cost_micro),
+        }
+        for row in spent
+    ]
+    show(rows, as_json=as_json, empty="Nothing has been spent in this time.")
+
+
+def reconcile(
+    file: Annotated[Path, typer.Argument(help="CSV with the columns model and cost_usd.")],
+    month: Annotated[str, typer.Option(help="Such as 2026-11.")],
+    as_json: Json = False,
+) -> None:
+    """Compare a provider's invoice with what was booked; exit 1 where they differ by more than 2 %."""
+    if not re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])", month):
+        raise typer.BadParameter("a month, such as 2026-11")
+    try:
+        billed = invoice.read(file)
+        lines = with_runtime(lambda runtime: invoice.compared(runtime.spend, billed, month))
+    except invoice.InvoiceInvalid as error:
+        raise typer.BadParameter(str(error)) from None
+    rows = [
+        {
+            "model": line.model,
+            "billed_usd": f"{line.billed_usd:.6f}",
+            "booked_usd": f"{line.booked_usd:.6f}",
+            "difference": "-" if line.difference is None else f"{line.difference:+.2%}",
+            "agrees": "yes" if line.agrees else "NO",
+        }
+        for line in lines
+    ]
+    show(rows, as_json=as_json, empty="")
+    if not all(line.agrees for line in lines):
+        raise typer.Exit(1)
