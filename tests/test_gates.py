@@ -48,7 +48,7 @@ def test_1_a_fresh_service_is_paused_and_told_exactly_why(service: Path) -> None
     controls = {c["id"]: c for gate in card["gates"] for c in gate["controls"]}
     unproven = {name for name, c in controls.items() if c["state"] not in {"PASS", "N/A"}}
     assert {controls[name]["reason"] for name in unproven} == {"no proof yet"}
-    assert len(controls) - len(unproven) == 59
+    assert len(controls) - len(unproven) == 64
     assert {name for name, c in controls.items() if c["state"] == "N/A"} == {"SEC-08"}
     assert {c["sabotage"] for name, c in controls.items() if name not in unproven} == {"caught"}
     missing = {lack["id"] for gate in card["gates"] for lack in gate["missing"]}

@@ -37,8 +37,11 @@ from gates.rig.world import NO_LIMITS
 
 SECONDS = 300
 EVERY_SECONDS = 0.25
+HOOKS = Path(__file__).with_name("contract_hooks.py")
 ENOUGH = 20_000_000  # micro-dollars
 CONFIG = """
+hooks = "{hooks}"
+
 [warnings]
 fail-on = true  # a run that reached nothing is no success
 
@@ -164,7 +167,7 @@ def _run(service: Service, home: Path, keys: list[str], seeded: dict[str, str], 
         {"name": name, "fixedHeaders": [{"name": "Authorization", "value": f"Bearer {key}"}]}
         for name, key in zip(("mine", "theirs"), keys, strict=True)
     ]
-    (home / "schemathesis.toml").write_text(CONFIG.format(**seeded))
+    (home / "schemathesis.toml").write_text(CONFIG.format(**seeded, hooks=HOOKS))
     file = home / "auth.json"
     file.write_text(json.dumps({"auth": auth}))
     command = [

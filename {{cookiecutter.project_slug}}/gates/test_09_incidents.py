@@ -60,7 +60,7 @@ def _code(ran: Ran | Chatted) -> str:
 
 
 @pytest.mark.timeout(280)
-@control("MON-05", cases=52)
+@control("MON-05", cases=53)
 def test_every_switch_stops_what_it_names_until_it_is_released(proof: Proof, new_world: NewWorld) -> None:
     with _world(new_world) as world:
         who, operator = world.people(["hazard_runner", "probe_chatter"], OPERATOR)
@@ -116,7 +116,7 @@ def _outcome(ran: Ran | Chatted) -> str:
 
 
 @pytest.mark.timeout(280)
-@control("MON-05", cases=24)
+@control("MON-05", cases=27)
 def test_a_switch_stops_what_is_under_way(proof: Proof, new_world: NewWorld) -> None:
     with _world(new_world) as world:
         who, approver, operator = world.people(["hazard_runner", "probe_chatter"], ["probe_approver"], OPERATOR)

@@ -79,6 +79,10 @@ def test_bad_settings_are_named_all_at_once() -> None:
         (("keys", "issue", "--tenant", "acme", "--member", "nobody"), ("no member named nobody",)),
         (("keys", "revoke", "nothing"), ("No key has the prefix",)),
         (("budget", "set", "acme", "lots"), ("US dollars",)),
+        (("budget", "freeze", "nobody", "--reason", "drill"), ("no tenant named nobody",)),
+        (("usage", "--by", "colour"), ("prompt_version",)),
+        (("reconcile", "missing.csv", "--month", "2026-11"), ("missing.csv",)),
+        (("reconcile", "missing.csv", "--month", "November"), ("2026-11",)),
         (("switch", "on", "everything", "--reason", "drill"), ("Unknown switch",)),
         (("evals", "run", "--feature", "nope"), ("No evaluation set for nope",)),
         (("fly",), ("fly",)),
@@ -93,6 +97,21 @@ def acme(new_sqlite: NewDatabase) -> str:
     url = new_sqlite()
     assert _app("tenants", "add", "acme", DATABASE_URL=url).returncode == 0
     return url
+
+
+def test_what_is_spent_is_shown_by_whatever_one_asks(acme: str) -> None:
+    _does("Nothing has been spent", "usage", "--by", "day", "--by", "tenant", acme=acme)
+    _does("Would freeze acme", "budget", "freeze", "acme", "--reason", "drill", "--dry-run", acme=acme)
+    _does("Froze acme", "budget", "freeze", "acme", "--reason", "drill", acme=acme)
+    _does("Thawed acme", "budget", "thaw", "acme", "--reason", "drill", acme=acme)
+    _does("Added $2.50 to acme", "budget", "top-up", "acme", "2.5", "--reason", "drill", acme=acme)
+    _does("22.500000", "budget", "show", acme=acme)
+
+
+def _does(words: str, *arguments: str, acme: str) -> None:
+    done = _app(*arguments, DATABASE_URL=acme)
+    assert done.returncode == 0, done.stderr
+    assert words in done.stdout
 
 
 def test_an_unknown_role_is_refused_with_the_known_ones(acme: str) -> None:

@@ -65,7 +65,7 @@ async def list_models(runtime: RuntimeDep, _: Annotated[Principal, require("chat
 @router.post(
     "/chat/completions",
     response_model=ChatCompletion,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def create_chat_completion(
     principal: Annotated[Principal, require("chat:write", costly=True)],

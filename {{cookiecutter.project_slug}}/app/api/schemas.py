@@ -44,7 +44,7 @@ def _integral(value: Any) -> Any:
 
 Integral = BeforeValidator(_integral)  # for a whole number in a body: Annotated[int, Field(ge=…, le=…), Integral]
 # The contract says by these patterns what else would be refused by words alone.
-BASE64 = r"^[A-Za-z0-9+/]*={0,2}$"
+BASE64 = r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 NO_NUL = r"^[^\x00]*$"
 NOT_BLANK = r"^[^\x00]*[^\x00\s][^\x00]*$"
 # Something that can be seen; spelled out, as \w is another set of characters in each language that reads a contract.

@@ -1,6 +1,6 @@
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, String, false
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, TenantOwned
@@ -30,7 +30,7 @@ class BudgetWindow(Base):
     spent_micro: Mapped[int] = mapped_column(BigInteger, default=0)
     held_micro: Mapped[int] = mapped_column(BigInteger, default=0)
     extra_micro: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # granted for this window alone
-    warned: Mapped[dict[str, str]] = mapped_column(default=dict, server_default="{}")  # of what, and when
+    warned: Mapped[dict[str, str]] = mapped_column(JSON, default=dict, server_default="{}")  # of what, and when
 
 
 class ModelCall(TenantOwned, Base):

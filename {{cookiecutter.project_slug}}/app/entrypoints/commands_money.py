@@ -6,7 +6,6 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from sqlalchemy import select
 
@@ -119,16 +118,18 @@ def _freeze(whose: str, reason: str, *, frozen: bool, dry_run: bool) -> None:
 
 def usage(
     by: Annotated[
-        list[str],
-        typer.Option(click_type=click.Choice(DIMENSIONS), help="What to sum up by; more than one is allowed."),
-    ] = ["tenant", "model"],  # noqa: B006 - never changed
+        list[str] | None, typer.Option(help=f"What to sum up by; may be repeated: {', '.join(DIMENSIONS)}.")
+    ] = None,
     days: Annotated[int, typer.Option(min=1, max=366, help="How far back.")] = 31,
     as_json: Json = False,
 ) -> None:
     """What was spent, of all tenants, by day, tenant, member, feature, tier, model or prompt version."""
+    wanted = list(dict.fromkeys(by or ["tenant", "model"]))
+    if not set(wanted) <= set(DIMENSIONS):
+        raise typer.BadParameter(f"choose from {', '.join(DIMENSIONS)}")
 
     async def work(runtime: Runtime) -> tuple[list[SpendRow], dict[str, str]]:
-        rows = await runtime.spend.by(ALL_TENANTS, list(dict.fromkeys(by)), utc_now() - timedelta(days=days))
+        rows = await runtime.spend.by(ALL_TENANTS, wanted, utc_now() - timedelta(days=days))
         return rows, {tenant.id: tenant.name for tenant in await runtime.members.tenants()}
 
     spent, names = with_runtime(work)

@@ -6,10 +6,14 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import select
 
+from app.audit.models import AuditEvent
+from app.budgets.book import Hold, Settlement, post
 from app.budgets.caps import Payer
 from app.budgets.ledger import CallPurpose, Ledger, Reservation, UnknownReservation, Used
 from app.budgets.models import BudgetCap
+from app.db.base import new_id, utc_now
 from app.db.tenancy import ALL_TENANTS
 from app.errors import BudgetExceeded, RunLimitExceeded
 from app.runtime import Runtime
@@ -125,3 +129,66 @@ async def test_one_tenant_cannot_use_up_another_ones_budget(runtime: Runtime) ->
         await runtime.ledger.reserve(poor, 2 * CENT, PURPOSE)
     held = await runtime.ledger.reserve(rich, 2 * CENT, PURPOSE)
     assert held.held_micro == 2 * CENT
+
+
+async def test_a_frozen_budget_refuses_and_settles_and_keeps_its_cap(runtime: Runtime) -> None:
+    payer = await _payer(runtime, 10 * CENT)
+    held = await runtime.ledger.reserve(payer, 2 * CENT, PURPOSE)
+    for scope in ("tenant", "member", "global"):
+        await runtime.ledger.freeze(payer, scope, frozen=True, actor="test", reason="drill")
+        with pytest.raises(BudgetExceeded, match="frozen"):
+            await runtime.ledger.reserve(payer, 1, PURPOSE)
+        with pytest.raises(BudgetExceeded, match="frozen"):
+            await runtime.ledger.require_headroom(payer)
+        await runtime.ledger.freeze(payer, scope, frozen=False, actor="test", reason="over")
+    await runtime.ledger.freeze(payer, "tenant", frozen=True, actor="test", reason="drill")
+    await runtime.ledger.settle(held, Used(CENT, 1, 1))
+    await runtime.ledger.freeze(payer, "tenant", frozen=False, actor="test", reason="over")
+    await runtime.ledger.reserve(payer, 9 * CENT, PURPOSE)
+
+
+async def test_what_is_topped_up_is_for_this_window_and_on_top_of_the_cap(runtime: Runtime) -> None:
+    payer = await _payer(runtime, 10 * CENT)
+    await runtime.ledger.top_up(payer, "tenant", 5 * CENT, actor="test", reason="a launch")
+    await runtime.ledger.reserve(payer, 15 * CENT, PURPOSE)
+    with pytest.raises(BudgetExceeded):
+        await runtime.ledger.reserve(payer, 1, PURPOSE)
+    window = next(w for w in await runtime.ledger.windows(payer) if w.scope == "tenant")
+    assert window.limit_micro == 15 * CENT
+    async with runtime.db.transaction(ALL_TENANTS) as session:
+        query = select(AuditEvent).where(AuditEvent.tenant_id == payer.tenant_id, AuditEvent.action.like("budget.%"))
+        last = (await session.scalars(query.order_by(AuditEvent.sequence.desc()))).first()
+    assert last is not None
+    assert last.action == "budget.topped_up"
+
+
+async def test_one_batch_settles_first_come_and_refuses_exactly(runtime: Runtime) -> None:
+    payer = await _payer(runtime, 10 * CENT)
+    held = await runtime.ledger.reserve(payer, 9 * CENT, PURPOSE)
+    settled = Settlement(held.id, "settled", Used(CENT, 1, 1))
+    now = utc_now()
+    holds = [Hold(new_id(), payer, PURPOSE, amount * CENT, now, now) for amount in (2, 8, 2, 6)]
+    async with runtime.db.transaction(ALL_TENANTS) as session:
+        outcomes = await post(session, runtime.ledger.caps, [holds[0], settled, settled, *holds[1:]])
+    granted = [outcome is True for outcome in outcomes]
+    # Two do not fit beside the nine; then one is spent, eight fit, and one of two would be left.
+    assert granted == [False, True, False, True, False, False]
+    assert await _tenant_window(runtime.ledger, payer) == (CENT, 8 * CENT)
+
+
+async def test_processes_at_once_stay_under_the_cap_and_use_it(runtime: Runtime) -> None:
+    """Each ledger is a process's: they share nothing but the database."""
+    payer = await _payer(runtime, 100 * CENT)
+    ledgers = [replace(runtime.ledger) for _ in range(4)]
+
+    async def one(number: int) -> bool:
+        try:
+            held = await ledgers[number % 4].reserve(replace(payer, run_id=""), 5 * CENT, PURPOSE)
+        except BudgetExceeded:
+            return False
+        await ledgers[number % 4].settle(held, Used(5 * CENT, 10, 10))
+        return True
+
+    granted = sum(await asyncio.gather(*(one(number) for number in range(100))))
+    spent, held = await _tenant_window(runtime.ledger, payer)
+    assert (granted, spent, held) == (20, 100 * CENT, 0)
