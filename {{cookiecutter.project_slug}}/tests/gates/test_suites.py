@@ -39,6 +39,7 @@ def test_only_a_whole_run_on_this_code_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], counts: bool
 ) -> None:
     monkeypatch.setattr(suites, "AGENTDOJO", tmp_path / "agentdojo.json")
+    monkeypatch.setattr(suites, "SCHEMATHESIS", tmp_path / "schemathesis.json")
     assert suites.passed(subject.current(), NOW) == frozenset()
     _written(suites.AGENTDOJO, **changes)
     assert suites.passed(subject.current(), NOW) == (frozenset({"agentdojo"}) if counts else frozenset())
