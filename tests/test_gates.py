@@ -52,7 +52,7 @@ def test_1_a_fresh_service_is_paused_and_told_exactly_why(service: Path) -> None
     assert {name for name, c in controls.items() if c["state"] == "N/A"} == {"SEC-08"}
     assert {c["sabotage"] for name, c in controls.items() if name not in unproven} == {"caught"}
     missing = {lack["id"] for gate in card["gates"] for lack in gate["missing"]}
-    assert {"SEC-P1", "CST-06"} <= missing
+    assert {"SEC-P1", "CST-P1"} <= missing
     assert not missing & (set(controls) - unproven)
     assert all(name in done.stdout for name in missing)
     badge = (service / ".gates" / "badge.svg").read_text()
