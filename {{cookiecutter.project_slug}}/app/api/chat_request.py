@@ -54,7 +54,7 @@ class Message(Strict):
     tool_call_id: CallId | None = None
     refusal: Text | None = None
     # An answer put back into the conversation has these; they say nothing to a model.
-    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    annotations: Annotated[list[dict[str, Any]], Field(max_length=0)] | None = None
     audio: None = None
     function_call: None = None
 
