@@ -40,6 +40,10 @@ MISSING: dict[str, tuple[int, str]] = {
 }
 
 
+# What operators of the platform change of a tenant that is not theirs.
+OTHERS = {"PATCH /v1/tenants/{tenant_id}": "the tier of models that a tenant may use"}
+
+
 @dataclass(frozen=True)
 class Cell:
     role: str
@@ -103,7 +107,8 @@ def deviation(cell: Cell, seen: Seen, *, guessed: bool = False) -> str:
     its own."""
     if seen.status >= 500 or seen.status == 429:
         return f"{seen.status}: a failure or a limit shows nothing about access"
-    if seen.hurt:
+    meant = cell.declared == "allowed" and cell.whose == "foreign" and cell.name in OTHERS
+    if seen.hurt and not meant:
         return "changed something of another tenant"
     if seen.leaked:
         return f"shows another tenant's {', '.join(seen.leaked)}"
@@ -123,7 +128,7 @@ def _let_in(cell: Cell, seen: Seen, _guessed: bool) -> bool:
 def _allowed(cell: Cell, seen: Seen, guessed: bool) -> bool:
     if guessed:
         return _let_in(cell, seen, guessed) or seen.status == 404
-    return _let_in(cell, seen, guessed) and (seen.showed if cell.method == "GET" else seen.did)
+    return _let_in(cell, seen, guessed) and (seen.showed if cell.method == "GET" else seen.did or seen.hurt)
 
 
 def _denied(_cell: Cell, seen: Seen, _guessed: bool) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.db.base import Base, TenantOwned, new_id, utc_now
 from app.db.tenancy import ALL_TENANTS, bind
 from app.identity import tokens
-from app.identity.models import ApiKey, Elevation, Member
+from app.identity.models import ApiKey, Elevation, Member, Tenant
 from app.runs.models import Run
 from app.tools.models import Approval, ToolCall
 from gates.rig.probe import FEATURE
@@ -49,6 +49,11 @@ class Store:
         with self.engine.begin() as connection:
             asked = sa.update(Elevation).where(Elevation.id == elevation_id)
             connection.execute(asked.values(member_id=member_id))
+
+    def without_tiers(self) -> None:
+        """As if no operator had chosen a tier for any tenant."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.update(Tenant).values(tier=None))
 
     def rows(self, tenant_id: str = "") -> Rows:
         """Every row of this tenant, or of everybody; when a key was last used is no part of it."""

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import httpx2
 
-from gates.matrix.cells import Seen, Whose
+from gates.matrix.cells import OTHERS, Seen, Whose
 from gates.matrix.objects import DIGEST, Store, seeded, without_records
 from gates.rig.people import Person
 from gates.rig.probe import FEATURE
@@ -33,7 +33,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/members": {"name": "<new>", "roles": ["<role>"]},
     "PATCH /v1/members/{member_id}": {"disabled": True},
     "POST /v1/tenants": {"name": "<new>"},
-    "PATCH /v1/tenants/{tenant_id}": {"tier": None},
+    "PATCH /v1/tenants/{tenant_id}": {"tier": "standard"},
     "POST /v1/elevations": {"role": "<another>", "minutes": 5, "reason": WHY},
     "POST /v1/elevations/{elevation_id}/decision": {"decision": "refuse", "reason": WHY},
     "PUT /v1/switches/{name:path}": {"state": "on", "reason": WHY},
@@ -151,6 +151,8 @@ class Asker:
         known = seeded(self.store, self.tenant_id) if uses_up else self.standing
         if self.who is not None and f"{route.method} {route.path}" in ASKERS:
             self.store.give(known["elevation_id"], self.who.member_id)
+        if f"{route.method} {route.path}" in OTHERS:
+            self.store.without_tiers()
         return known
 
     def _showed(self, route: Route, answer: Answer, own: dict[str, str]) -> bool:
