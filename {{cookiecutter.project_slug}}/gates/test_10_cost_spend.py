@@ -91,6 +91,10 @@ def test_what_was_spent_adds_up_whichever_way_it_is_asked_for(proof: Proof, new_
             assert world.run(mine[0], final()).state["usage"]["cost_usd"] != "0.000000"
         before = _spent(world, mine[0])
         clean, messy = _mixed(world, mine, CLEAN, 48), _mixed(world, theirs, MESSY, 52)
+        strangers = {item["member"] for item in _usage(world, mine[0], "member")["items"]} & {
+            p.member_id for p in theirs
+        }
+        proof.same("own-only", strangers, set(), "members of another tenant")
         for who, asked, more in ((mine[0], clean, before), (theirs[0], messy, Decimal(0))):
             total = _usage(world, who)
             seen = sum(len(each.script.seen) for each in asked) + (1 if more else 0)
@@ -103,8 +107,6 @@ def test_what_was_spent_adds_up_whichever_way_it_is_asked_for(proof: Proof, new_
                 proof.same("adds-up", cost, Decimal(total["cost_usd"]), f"by {by}")
                 proof.same("adds-up", sum(item["model_calls"] for item in items), seen, f"by {by}")
         _attributed(proof, world, mine, clean)
-        strangers = {item["member"] for item in _usage(world, mine[0], "member")["items"]} - {p.member_id for p in mine}
-        proof.same("own-only", strangers, set(), "members of another tenant")
         runs = [each.run for each in messy if each.run]
         of_runs = sum(Decimal(run["usage"]["cost_usd"]) for run in runs)
         by_feature = {item["feature"]: item for item in _usage(world, theirs[0], "feature")["items"]}
