@@ -79,7 +79,7 @@ def _drawn(count: int, number: int) -> list[Drawn]:
 
 
 def test_every_route_is_drawn_for_and_the_same_seed_draws_the_same() -> None:
-    drawn = _drawn(1_000, 1)
+    drawn = _drawn(2_000, 1)
     assert {request.route for request in drawn} == {f"{route.method} {route.path}" for route in all_routes()}
     assert _drawn(50, 2) == _drawn(50, 2) != _drawn(50, 3)
     kinds = Counter(
