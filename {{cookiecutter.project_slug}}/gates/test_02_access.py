@@ -204,7 +204,7 @@ def _changed_nothing(proof: Proof, world: World, mine: list[Person], theirs: lis
     cap = {"scope": "tenant", "limit_usd": "0.000001"}
     assert world.service.call(theirs[2], "PUT", "/v1/budgets", json=cap).status_code == 200
     items = world.service.call(mine[0], "GET", "/v1/budgets").json()["items"]
-    [limit] = [item["limit_usd"] for item in items if item["scope"] == "tenant"]
+    [limit] = [item["limit_usd"] for item in items if (item["scope"], item["period"]) == ("tenant", "month")]
     proof.holds("foreign-write", limit != cap["limit_usd"], "another tenant set our cap")
     stolen = world.service.call(theirs[2], "POST", "/v1/keys", json={"member_id": mine[0].member_id})
     proof.same("foreign-write", stolen.status_code, 404, "a key for another tenant's member:")

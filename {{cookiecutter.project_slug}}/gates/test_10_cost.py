@@ -28,7 +28,7 @@ def _usage(world: World, who: Person) -> dict[str, Any]:
 
 def _tenant_budget(world: World, who: Person) -> dict[str, Decimal]:
     items = world.service.call(who, "GET", "/v1/budgets").json()["items"]
-    [budget] = [item for item in items if item["scope"] == "tenant"]
+    [budget] = [item for item in items if (item["scope"], item["period"]) == ("tenant", "month")]
     return {name.removesuffix("_usd"): Decimal(value) for name, value in budget.items() if name.endswith("_usd")}
 
 
@@ -76,12 +76,13 @@ def test_a_hundred_callers_at_once_stay_under_the_cap_on_postgresql(
         _hundred_callers(proof, world)
 
 
-@control("CST-01", cases=8)
-def test_each_scope_has_a_cap_of_its_own(proof: Proof, new_world: NewWorld) -> None:
+@control("CST-01", cases=14)
+def test_each_scope_has_caps_of_its_own_by_the_day_and_by_the_month(proof: Proof, new_world: NewWorld) -> None:
     with new_world() as world:
         with proof.positive("with room in every cap a run succeeds"):
             assert world.run(world.people(["probe_reader"])[0], final()).state["state"] == "succeeded"
-        for cap in ("global_daily_usd", "tenant_monthly_usd", "member_daily_usd", "run_usd"):
+        windows = [f"{scope}_{often}" for scope in ("global", "tenant", "member") for often in ("daily", "monthly")]
+        for cap in (f"{window}_usd" for window in (*windows, "run")):
             (world.config / "budgets.toml").write_text(f'[caps]\n{cap} = "0.000001"\n')
             # A fresh database: a window keeps the cap it was made with.
             with new_world(CONFIG_DIR=str(world.config)) as tight:

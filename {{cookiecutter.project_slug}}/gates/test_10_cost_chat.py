@@ -81,7 +81,7 @@ def _account(world: World, who: Person) -> tuple[dict[str, Any], dict[str, Decim
     """What the service says this person's tenant has used, and how its cap stands."""
     usage = world.service.call(who, "GET", "/v1/usage").json()
     items = world.service.call(who, "GET", "/v1/budgets").json()["items"]
-    [budget] = [item for item in items if item["scope"] == "tenant"]
+    [budget] = [item for item in items if (item["scope"], item["period"]) == ("tenant", "month")]
     return usage, {name.removesuffix("_usd"): Decimal(v) for name, v in budget.items() if name.endswith("_usd")}
 
 

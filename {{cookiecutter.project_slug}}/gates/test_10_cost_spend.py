@@ -79,7 +79,7 @@ def _usage(world: World, who: Person, *by: str) -> Any:
 
 def _spent(world: World, who: Person) -> Decimal:
     items = world.service.call(who, "GET", "/v1/budgets").json()["items"]
-    return next(Decimal(item["spent_usd"]) for item in items if item["scope"] == "tenant")
+    return next(Decimal(item["spent_usd"]) for item in items if (item["scope"], item["period"]) == ("tenant", "month"))
 
 
 @pytest.mark.timeout(280)

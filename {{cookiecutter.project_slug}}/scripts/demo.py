@@ -23,6 +23,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from app.bootstrap import open_runtime
+from app.budgets.caps import Payer
 from app.entrypoints.schema import migrate
 from app.settings import Settings, load_settings
 from app.telemetry.logs import configure_logs
@@ -203,7 +204,7 @@ async def _people(settings: Settings) -> dict[str, str]:
             member = await runtime.members.add(tenants[tenant], name, roles, "demo")
             keys[name] = (await runtime.keys.issue(tenants[tenant], member, "demo")).token
         empty = tenants["fabrikam"]
-        await runtime.ledger.set_cap("tenant", empty, 0, tenant_id=empty, actor="demo")
+        await runtime.ledger.set_cap(Payer(empty, ""), "tenant", 0, actor="demo")
     return keys
 
 

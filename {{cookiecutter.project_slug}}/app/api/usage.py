@@ -48,6 +48,7 @@ class Usage(BaseModel):
 
 class Budget(BaseModel):
     scope: str
+    period: Literal["day", "month"]
     window: str
     limit_usd: str
     spent_usd: str
@@ -64,7 +65,7 @@ CHANGES = {"limit_usd": "string", "add_usd": "string", "frozen": "boolean"}
 
 
 class BudgetUpdate(Strict):
-    """One of: another limit from now on, more for this month alone, nothing more at all until it is thawed."""
+    """One of: another limit from now on, more for the open window alone, nothing more at all until it is thawed."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -80,6 +81,7 @@ class BudgetUpdate(Strict):
         }
     )  # fmt: skip
     scope: Literal["tenant"]
+    period: Literal["day", "month"] = Field("month", description="which cap's limit; frozen is both")
     limit_usd: Usd | None = None
     add_usd: Usd | None = None
     frozen: bool | None = None
@@ -129,9 +131,8 @@ async def get_budgets(runtime: RuntimeDep, principal: Annotated[Principal, requi
     return Budgets(
         items=[
             Budget(
-                scope=w.scope, window=w.window, limit_usd=usd(w.limit_micro), spent_usd=usd(w.spent_micro),
-                held_usd=usd(w.held_micro), left_usd=usd(max(0, w.limit_micro - w.spent_micro - w.held_micro)),
-                frozen=w.frozen,
+                scope=w.scope, period=w.period, window=w.window, limit_usd=usd(w.limit_micro),
+                spent_usd=usd(w.spent_micro), held_usd=usd(w.held_micro), left_usd=usd(w.left_micro), frozen=w.frozen,
             )
             for w in windows
             if w.scope != "global"
@@ -143,14 +144,15 @@ async def get_budgets(runtime: RuntimeDep, principal: Annotated[Principal, requi
 async def set_budget(
     body: BudgetUpdate, runtime: RuntimeDep, principal: Annotated[Principal, require("budgets:write")]
 ) -> Budgets:
-    """Set the tenant's monthly cap, add to this month's, or freeze it; effective at once."""
+    """Set the tenant's cap, add to the open window's, or freeze all of its spend; effective at once."""
     payer, reason = Payer(principal.tenant_id, principal.member_id), body.reason or ""
     actor = principal.member_id
     if body.limit_usd is not None:
         limit = to_micro(Decimal(body.limit_usd))
-        await runtime.ledger.set_cap(body.scope, payer.tenant_id, limit, tenant_id=payer.tenant_id, actor=actor)
+        await runtime.ledger.set_cap(payer, body.scope, limit, actor=actor, period=body.period)
     elif body.add_usd is not None:
-        await runtime.ledger.top_up(payer, body.scope, to_micro(Decimal(body.add_usd)), actor=actor, reason=reason)
+        more = to_micro(Decimal(body.add_usd))
+        await runtime.ledger.top_up(payer, body.scope, more, actor=actor, reason=reason, period=body.period)
     else:
         await runtime.ledger.freeze(payer, body.scope, frozen=bool(body.frozen), actor=actor, reason=reason)
     return await get_budgets(runtime, principal)

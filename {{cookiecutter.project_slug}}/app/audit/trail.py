@@ -12,13 +12,16 @@ from datetime import datetime
 from typing import Any
 
 import rfc8785
+import sqlalchemy as sa
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from app.audit.models import AuditEvent, AuditHead
+from app.db import tenancy
 from app.db.base import new_id, utc_now
 from app.db.engine import Database
-from app.db.tenancy import TenantScope
+from app.db.tenancy import ALL_TENANTS, TenantScope
 
 VERIFIED_AT_ONCE = 1_000
 PLATFORM = "platform"  # the tenant id of events that belong to no customer
@@ -47,7 +50,22 @@ async def append(
     """Add one record in the caller's transaction: the fact and its record commit together or not at all.
 
     Call it last in the transaction, because it holds the tenant's chain until the commit."""
-    head = await session.get(AuditHead, tenant_id, with_for_update=True, populate_existing=True)
+    return await session.run_sync(_append, tenant_id, actor, action, subject, data)
+
+
+def append_at_once(
+    connection: sa.Connection, tenant_id: str, actor: str, action: str, subject: str, **data: Any
+) -> None:
+    """The same where the caller's transaction is one of `Database.at_once`."""
+    with Session(connection, join_transaction_mode="create_savepoint") as session, session.begin():
+        tenancy.bind(session, ALL_TENANTS)
+        _append(session, tenant_id, actor, action, subject, data)
+
+
+def _append(
+    session: Session, tenant_id: str, actor: str, action: str, subject: str, data: dict[str, Any]
+) -> AuditEvent:
+    head = session.get(AuditHead, tenant_id, with_for_update=True, populate_existing=True)
     if head is None:
         raise LookupError(f"no audit chain for tenant {tenant_id}")
     record = AuditEvent(
@@ -64,7 +82,7 @@ async def append(
     record.hash = _digest(record)
     head.sequence, head.hash = record.sequence, record.hash
     session.add(record)
-    await session.flush()
+    session.flush()
     return record
 
 

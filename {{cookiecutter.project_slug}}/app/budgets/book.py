@@ -4,27 +4,24 @@ The windows of all of them are locked first, in one order, so no limit is passed
 everything is computed here and written in one statement a table. Gate: cost.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import trail
-from app.budgets.caps import Cap, Caps, Payer, resets_at
-from app.budgets.models import BudgetCap, BudgetWindow, ModelCall
+from app.budgets import statements
+from app.budgets.caps import USUAL, Cap, Caps, Payer, resets_at
 from app.budgets.money import usd
 from app.errors import BudgetExceeded, RunLimitExceeded
 from app.telemetry.metrics import BUDGET_THRESHOLDS, COST_OVER_HOLD
 
 log = structlog.get_logger(__name__)
 THRESHOLDS = (50, 80, 100)  # percent of a cap
-WINDOWS, CAPS, CALLS = (cast("sa.Table", model.__table__) for model in (BudgetWindow, BudgetCap, ModelCall))
-_KEY = (WINDOWS.c.scope, WINDOWS.c.scope_id, WINDOWS.c.window)
 
 
 @dataclass(frozen=True)
@@ -69,30 +66,37 @@ class Settlement:
 class Window:
     """One cap's row, as it stands within the transaction."""
 
-    limit_micro: int
+    limit_micro: int | None  # None: counted, not capped
     frozen: bool = False
     spent_micro: int = 0
     held_micro: int = 0
 
     @property
-    def left_micro(self) -> int:
-        return 0 if self.frozen else self.limit_micro - self.spent_micro - self.held_micro
+    def left_micro(self) -> float:
+        if self.frozen:
+            return 0
+        return math.inf if self.limit_micro is None else self.limit_micro - self.spent_micro - self.held_micro
+
+    @property
+    def used(self) -> float:
+        """Which part is spent or held; 1.0 is all of it."""
+        return 0.0 if self.limit_micro is None else (self.spent_micro + self.held_micro) / max(1, self.limit_micro)
 
 
 Order = Hold | Settlement
 Outcome = bool | BudgetExceeded | RunLimitExceeded  # of a settlement: whether there was such a hold
 
 
-async def post(session: AsyncSession, caps: Caps, orders: Sequence[Order]) -> list[Outcome]:
+def post(connection: sa.Connection, caps: Caps, orders: Sequence[Order]) -> list[Outcome]:
     """Carry out these orders. Raises nothing for one that is refused: that is its outcome."""
-    held = await _held(session, [order.call_id for order in orders if isinstance(order, Settlement)])
+    held = _held(connection, [order.call_id for order in orders if isinstance(order, Settlement)])
     charged = {order.call_id: (order.payer, order.at) for order in orders if isinstance(order, Hold)}
     charged |= {
         call.id: (Payer(call.tenant_id, call.member_id, call.run_id), call.started_at) for call in held.values()
     }
     under = {call_id: caps.of(payer, at) for call_id, (payer, at) in charged.items()}
     chains = {cap: chain(cap, charged[call_id][0]) for call_id, each in under.items() for cap in each}
-    windows = await locked(session, chains)
+    windows = locked(connection, chains)
     before = {cap: replace(window) for cap, window in windows.items()}
     outcomes: list[Outcome] = []
     opened, closed = [], []
@@ -107,76 +111,69 @@ async def post(session: AsyncSession, caps: Caps, orders: Sequence[Order]) -> li
             if call is not None:
                 _settle(call, order.used, [windows[cap] for cap in under[call.id]])
                 closed.append(order)
-    await _write(session, {cap: window for cap, window in windows.items() if window != before[cap]}, opened, closed)
+    _write(connection, {cap: window for cap, window in windows.items() if window != before[cap]}, opened, closed)
     for cap, window in windows.items():
         if cap.scope != "run" and window.spent_micro != before[cap].spent_micro:
-            await _tell_thresholds(session, cap, chains[cap], before[cap].spent_micro, window)
+            _tell_thresholds(connection, cap, chains[cap], before[cap].spent_micro, window)
     return outcomes
 
 
-async def seen(session: AsyncSession, caps: Sequence[Cap]) -> dict[Cap, Window]:
+def seen(connection: sa.Connection, caps: Sequence[Cap]) -> dict[Cap, Window]:
     """How these caps stand. One that nothing was charged to yet has no row and needs none."""
-    windows = await _read(session, caps, sa.select)
+    windows = _read(connection, statements.SEE, caps)
     missing = [cap for cap in caps if cap not in windows]
-    return windows | await _unmade(session, missing)
+    return windows | _unmade(connection, missing)
 
 
-async def locked(session: AsyncSession, caps: Iterable[Cap]) -> dict[Cap, Window]:
+def stand(
+    connection: sa.Connection, asked: Sequence[tuple[str, tuple[Cap, ...]]]
+) -> list[tuple[str | None, dict[Cap, Window]]]:
+    """For some tenants and their payers' caps: the tier that the tenant has of its own, and how the caps stand."""
+    windows = seen(connection, list({cap: None for _, caps in asked for cap in caps}))
+    rows = connection.execute(statements.TIERS, {"ids": list({tenant_id for tenant_id, _ in asked})})
+    tiers: dict[str, str | None] = {row.id: row.tier for row in rows}
+    return [(tiers.get(tenant_id), {cap: windows[cap] for cap in caps}) for tenant_id, caps in asked]
+
+
+def locked(connection: sa.Connection, caps: Iterable[Cap]) -> dict[Cap, Window]:
     """The rows of these caps, made where they are missing, nobody else's until the transaction ends."""
     wanted = list(caps)
-    windows = await _read(session, wanted, _for_update)
+    windows = _read(connection, statements.LOCK, wanted)
     if missing := [cap for cap in wanted if cap not in windows]:
-        unmade = await _unmade(session, missing)
-        insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-        rows = [
-            {**_key(cap), "limit_micro": unmade[cap].limit_micro, "spent_micro": 0, "held_micro": 0, "warned": {}}
-            for cap in sorted(missing, key=lambda cap: tuple(_key(cap).values()))
+        unmade = _unmade(connection, missing)
+        rows: list[dict[str, Any]] = [
+            {**_named(cap), "limit_micro": unmade[cap].limit_micro, "spent_micro": 0, "held_micro": 0, "warned": {}}
+            for cap in sorted(missing, key=_key)
         ]
-        await session.execute(insert(WINDOWS).on_conflict_do_nothing(), rows)
-        windows |= await _read(session, missing, _for_update)
+        connection.execute(statements.MAKE[connection.dialect.name], rows)
+        windows |= _read(connection, statements.LOCK, missing)
     return windows
 
 
-def _for_update(*columns: Any) -> Any:
-    return sa.select(*columns).with_for_update(of=WINDOWS)
+def _read(connection: sa.Connection, statement: sa.Select[Any], caps: Sequence[Cap]) -> dict[Cap, Window]:
+    found = connection.execute(statement, {"keys": [_key(cap) for cap in caps]})
+    rows = {tuple(row[:3]): Window(row[3], bool(row[4]), row[5], row[6]) for row in found}
+    return {cap: rows[key] for cap in caps if (key := _key(cap)) in rows}
 
 
-async def _read(session: AsyncSession, caps: Sequence[Cap], select: Callable[..., Any]) -> dict[Cap, Window]:
-    # The operator's cap is read in the same statement: one set while this window was being made must count.
-    limit = sa.func.coalesce(CAPS.c.limit_micro, WINDOWS.c.limit_micro) + WINDOWS.c.extra_micro
-    frozen = sa.func.coalesce(CAPS.c.frozen, sa.false())
-    chosen = (CAPS.c.scope == WINDOWS.c.scope) & (CAPS.c.scope_id == WINDOWS.c.scope_id)
-    query = (
-        select(*_KEY, limit, frozen, WINDOWS.c.spent_micro, WINDOWS.c.held_micro)
-        .select_from(WINDOWS.outerjoin(CAPS, chosen))
-        .where(sa.tuple_(*_KEY).in_([tuple(_key(cap).values()) for cap in caps]))
-        .order_by(*_KEY)
-    )
-    rows = {tuple(row[:3]): Window(row[3], bool(row[4]), *row[5:]) for row in await session.execute(query)}
-    return {cap: rows[key] for cap in caps if (key := tuple(_key(cap).values())) in rows}
-
-
-async def _unmade(session: AsyncSession, caps: Sequence[Cap]) -> dict[Cap, Window]:
+def _unmade(connection: sa.Connection, caps: Sequence[Cap]) -> dict[Cap, Window]:
     """Windows that are yet to be made, with the operator's limit, or the file's."""
     if not caps:
         return {}
-    keys = [(cap.scope, cap.scope_id) for cap in caps]
-    query = sa.select(CAPS.c.scope, CAPS.c.scope_id, CAPS.c.limit_micro, CAPS.c.frozen)
-    rows = await session.execute(query.where(sa.tuple_(CAPS.c.scope, CAPS.c.scope_id).in_(keys)))
-    chosen = {(row.scope, row.scope_id): (row.limit_micro, row.frozen) for row in rows}
+    keys = {cap: (cap.scope, cap.scope_id, unusual(cap)) for cap in caps}
+    rows = connection.execute(statements.OPERATORS, {"keys": list(keys.values())})
+    chosen = {tuple(row[:3]): (row.limit_micro, row.frozen) for row in rows}
     unmade = {}
     for cap in caps:
-        limit, frozen = chosen.get((cap.scope, cap.scope_id), (None, False))
+        limit, frozen = chosen.get(keys[cap], (None, False))
         unmade[cap] = Window(cap.default_limit_micro if limit is None else limit, frozen)
     return unmade
 
 
-async def _held(session: AsyncSession, call_ids: Sequence[str]) -> dict[str, Any]:
+def _held(connection: sa.Connection, call_ids: Sequence[str]) -> dict[str, Any]:
     if not call_ids:
         return {}
-    columns = (CALLS.c.id, CALLS.c.tenant_id, CALLS.c.member_id, CALLS.c.run_id, CALLS.c.held_micro, CALLS.c.started_at)
-    mine = sa.select(*columns).where(CALLS.c.id.in_(call_ids), CALLS.c.state == "held")
-    return {call.id: call for call in await session.execute(mine.order_by(CALLS.c.id).with_for_update())}
+    return {call.id: call for call in connection.execute(statements.HELD, {"ids": call_ids})}
 
 
 def _hold(order: Hold, windows: Mapping[Cap, Window]) -> BudgetExceeded | RunLimitExceeded | None:
@@ -202,33 +199,34 @@ def _settle(call: Any, used: Used, windows: Iterable[Window]) -> None:
         window.spent_micro += used.cost_micro
 
 
-async def _write(
-    session: AsyncSession, windows: Mapping[Cap, Window], opened: Sequence[Hold], closed: Sequence[Settlement]
+def _write(
+    connection: sa.Connection, windows: Mapping[Cap, Window], opened: Sequence[Hold], closed: Sequence[Settlement]
 ) -> None:
     if windows:
-        its = [column == sa.bindparam(f"its_{column.name}") for column in _KEY]
         rows = [
-            {f"its_{name}": value for name, value in _key(cap).items()}
+            {f"its_{name}": value for name, value in _named(cap).items()}
             | {"spent_micro": window.spent_micro, "held_micro": window.held_micro}
             for cap, window in windows.items()
         ]
-        await session.execute(sa.update(WINDOWS).where(*its), rows)
+        connection.execute(statements.CHARGE, rows)
     if closed:
-        rows = [{"its_id": each.call_id, "state": each.state, **asdict(each.used)} for each in closed]
-        await session.execute(sa.update(CALLS).where(CALLS.c.id == sa.bindparam("its_id")), rows)
+        rows = [{"its_id": each.call_id, "state": each.state, **vars(each.used)} for each in closed]
+        connection.execute(statements.CLOSE, rows)
     if opened:
-        await session.execute(sa.insert(CALLS), [_row(order) for order in opened])
+        connection.execute(statements.OPEN, [_row(order) for order in opened])
 
 
 def _row(order: Hold) -> dict[str, Any]:
     times = {"started_at": order.at, "expires_at": order.until}
     free = {"cost_micro": 0, "input_tokens": 0, "output_tokens": 0}
     held = {"id": order.call_id, "state": "held", "held_micro": order.amount_micro}
-    return {**held, **asdict(order.payer), **asdict(order.purpose), **times, **free}
+    return {**held, **vars(order.payer), **vars(order.purpose), **times, **free}
 
 
-async def _tell_thresholds(session: AsyncSession, cap: Cap, chain: str, spent_before: int, window: Window) -> None:
+def _tell_thresholds(connection: sa.Connection, cap: Cap, chain: str, spent_before: int, window: Window) -> None:
     """Put on record, once each, that a cap is half, nearly and wholly used up; alerts read the counter."""
+    if window.limit_micro is None:
+        return
     for percent in THRESHOLDS:
         mark = window.limit_micro * percent
         if spent_before * 100 < mark <= window.spent_micro * 100:
@@ -241,7 +239,7 @@ async def _tell_thresholds(session: AsyncSession, cap: Cap, chain: str, spent_be
                 "limit_usd": usd(window.limit_micro),
             }
             subject = f"budget:{cap.scope}:{cap.scope_id}"
-            await trail.append(session, chain, "system", "budget.threshold", subject, **facts)
+            trail.append_at_once(connection, chain, "system", "budget.threshold", subject, **facts)
 
 
 def chain(cap: Cap, payer: Payer) -> str:
@@ -249,5 +247,14 @@ def chain(cap: Cap, payer: Payer) -> str:
     return trail.PLATFORM if cap.scope == "global" else payer.tenant_id
 
 
-def _key(cap: Cap) -> dict[str, str]:
+def unusual(cap: Cap) -> str:
+    """The period by which an operator's cap is found: empty for the one that its scope has without a word."""
+    return "" if cap.period == USUAL[cap.scope] else cap.period
+
+
+def _key(cap: Cap) -> tuple[str, str, str]:
+    return cap.scope, cap.scope_id, cap.window
+
+
+def _named(cap: Cap) -> dict[str, str]:
     return {"scope": cap.scope, "scope_id": cap.scope_id, "window": cap.window}

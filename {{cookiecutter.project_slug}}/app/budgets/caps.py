@@ -1,9 +1,12 @@
-"""Which caps apply to a call: global per day, tenant per month, member per day, and per run."""
+"""Which caps apply to a call: of everybody, its tenant and its member, each per day and per month, and of its run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,12 +14,26 @@ from app.budgets.money import to_micro
 from app.db.base import utc_now
 from app.settings import read_config
 
+Period = Literal["day", "month", "run"]
+USUAL: Mapping[str, Period] = {
+    "global": "day",
+    "tenant": "month",
+    "member": "day",
+    "run": "run",
+}  # meant without a word
+Limit = Annotated[Decimal, Field(ge=0)]
+
 
 class CapsTable(BaseModel):
+    """What is not named is not capped, but for the three that always are."""
+
     model_config = ConfigDict(extra="forbid")
-    global_daily_usd: Decimal = Field(Decimal("50.00"), ge=0)
-    tenant_monthly_usd: Decimal = Field(Decimal("20.00"), ge=0)
-    member_daily_usd: Decimal = Field(Decimal("5.00"), ge=0)
+    global_daily_usd: Limit = Decimal("50.00")
+    global_monthly_usd: Limit | None = None
+    tenant_daily_usd: Limit | None = None
+    tenant_monthly_usd: Limit = Decimal("20.00")
+    member_daily_usd: Limit = Decimal("5.00")
+    member_monthly_usd: Limit | None = None
     run_usd: Decimal = Field(Decimal("0.50"), ge=0)
     soft_step: Decimal = Field(Decimal("0.8"), gt=0, le=1, description="part of a cap from which cheaper models answer")
 
@@ -40,7 +57,11 @@ class Cap:
     scope: str
     scope_id: str
     window: str
-    default_limit_micro: int
+    default_limit_micro: int | None  # None: it is counted, and not capped until somebody sets a cap
+
+    @property
+    def period(self) -> Period:
+        return period_of(self.window)
 
 
 @dataclass(frozen=True)
@@ -51,7 +72,7 @@ class Caps:
     def load(cls, path: Path) -> "Caps":
         return cls(read_config(path, BudgetsFile).caps)
 
-    @property
+    @cached_property
     def run_micro(self) -> int:
         """What one run may cost."""
         return to_micro(self.table.run_usd)
@@ -60,13 +81,24 @@ class Caps:
         """Every cap the payer's call must fit under, in the one order in which rows are locked."""
         now = at or utc_now()
         day, month = f"{now:%Y-%m-%d}", f"{now:%Y-%m}"
+        whose = {"global": "*", "tenant": payer.tenant_id, "member": payer.member_id}
         shared = [
-            Cap("global", "*", day, to_micro(self.table.global_daily_usd)),
-            Cap("tenant", payer.tenant_id, month, to_micro(self.table.tenant_monthly_usd)),
-            Cap("member", payer.member_id, day, to_micro(self.table.member_daily_usd)),
+            Cap(scope, scope_id, window, self._limits[scope, window == month])
+            for scope, scope_id in whose.items()
+            for window in (day, month)
         ]
         run = Cap("run", payer.run_id, "run", self.run_micro)
         return [*shared, run] if payer.run_id else shared
+
+    @cached_property
+    def _limits(self) -> Mapping[tuple[str, bool], int | None]:
+        """By scope, and whether it is a month's."""
+        named = {
+            (scope, monthly): getattr(self.table, f"{scope}_{'monthly' if monthly else 'daily'}_usd")
+            for scope in ("global", "tenant", "member")
+            for monthly in (False, True)
+        }
+        return {key: None if limit is None else to_micro(limit) for key, limit in named.items()}
 
 
 def resets_at(cap: Cap) -> str:
@@ -74,13 +106,14 @@ def resets_at(cap: Cap) -> str:
     return "never (per run)" if cap.window == "run" else ends_at(cap).strftime("%Y-%m-%dT00:00:00Z")
 
 
-def is_monthly(cap: Cap) -> bool:
-    return cap.window.count("-") == 1
+def period_of(window: str) -> Period:
+    """Of which kind a window is, by its name: 2026-11-24, 2026-11, run."""
+    return "run" if window == "run" else "month" if window.count("-") == 1 else "day"
 
 
 def ends_at(cap: Cap) -> datetime:
     """When the window of a day or a month ends."""
-    if is_monthly(cap):
+    if cap.period == "month":
         first = datetime.strptime(cap.window, "%Y-%m").replace(tzinfo=UTC)
         return (first + timedelta(days=32)).replace(day=1)
     return datetime.strptime(cap.window, "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=1)

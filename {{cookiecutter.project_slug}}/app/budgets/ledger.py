@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import trail
 from app.budgets import book
-from app.budgets.book import CallPurpose, Hold, Outcome, Settlement, Used
-from app.budgets.caps import Cap, Caps, Payer, resets_at
+from app.budgets.book import CallPurpose, Hold, Outcome, Settlement, Used, Window
+from app.budgets.caps import USUAL, Cap, Caps, Payer, Period, period_of, resets_at
 from app.budgets.models import BudgetCap, BudgetWindow, ModelCall
 from app.budgets.money import usd
 from app.db.base import new_id, utc_now
@@ -24,7 +24,6 @@ from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
 from app.db.together import Together
 from app.errors import BudgetExceeded
-from app.identity.models import Tenant
 
 __all__ = ["Balance", "CallPurpose", "Ledger", "Reservation", "Standing", "UnknownReservation", "Used"]
 
@@ -61,6 +60,14 @@ class Balance:
     spent_micro: int
     held_micro: int
 
+    @property
+    def period(self) -> Period:
+        return period_of(self.window)
+
+    @property
+    def left_micro(self) -> int:
+        return max(0, self.limit_micro - self.spent_micro - self.held_micro)
+
 
 class UnknownReservation(LookupError):
     """A settlement for something that was never granted."""
@@ -76,23 +83,21 @@ class Ledger:
         self._together: Together[book.Order, Outcome] = Together(self._post)
 
     async def _post(self, orders: Sequence[book.Order]) -> Sequence[Outcome]:
-        async with self.db.transaction(ALL_TENANTS) as session:
-            return await book.post(session, self.caps, orders)
+        return await self.db.at_once(lambda connection: book.post(connection, self.caps, orders))
 
     async def require_headroom(self, payer: Payer) -> None:
         """Raise BudgetExceeded when a cap has nothing left; asked before work is accepted."""
-        async with self.db.transaction(ALL_TENANTS) as session:
-            windows = await book.seen(session, self.caps.of(payer))
+        _, windows = await self._stand(payer)
         for cap, window in windows.items():
             if window.left_micro <= 0:
                 raise BudgetExceeded(cap.scope, resets_at(cap), frozen=window.frozen)
 
     async def standing(self, payer: Payer) -> Standing:
-        async with self.db.transaction(ALL_TENANTS) as session:
-            windows = await book.seen(session, self.caps.of(payer))
-            tier = await session.scalar(select(Tenant.tier).where(Tenant.id == payer.tenant_id))
-        used = max((w.spent_micro + w.held_micro) / max(1, w.limit_micro) for w in windows.values())
-        return Standing(used, float(self.caps.table.soft_step), tier)
+        tier, windows = await self._stand(payer)
+        return Standing(max(w.used for w in windows.values()), float(self.caps.table.soft_step), tier)
+
+    async def _stand(self, payer: Payer) -> tuple[str | None, dict[Cap, Window]]:
+        return await self.db.look(book.stand, (payer.tenant_id, tuple(self.caps.of(payer))))
 
     async def reserve(self, payer: Payer, amount_micro: int, purpose: CallPurpose) -> Reservation:
         """Hold `amount_micro` in every cap at once, or in none.
@@ -122,30 +127,45 @@ class Ledger:
         return sum([bool(await self._together.do(Settlement(id_, "swept", Used(held, 0, 0)))) for id_, held in orphans])
 
     async def windows(self, payer: Payer) -> list[Balance]:
-        """The payer's caps as they stand."""
-        async with self.db.transaction(ALL_TENANTS) as session:
-            windows = await book.seen(session, self.caps.of(payer))
-        return [Balance(cap.scope, cap.scope_id, cap.window, **vars(window)) for cap, window in windows.items()]
+        """The payer's caps as they stand; what is counted without a cap is none."""
+        _, windows = await self._stand(payer)
+        return [
+            Balance(cap.scope, cap.scope_id, cap.window, w.limit_micro, w.frozen, w.spent_micro, w.held_micro)
+            for cap, w in windows.items()
+            if w.limit_micro is not None
+        ]
 
-    async def set_cap(self, scope: str, scope_id: str, limit_micro: int, *, tenant_id: str, actor: str) -> None:
-        """Change a cap now: the open window and all later ones."""
+    async def touched(self) -> list[tuple[Cap, Window]]:
+        """The newest 200 windows that anything was charged to, of everybody."""
+        query = select(BudgetWindow.scope, BudgetWindow.scope_id, BudgetWindow.window)
+        query = query.where(BudgetWindow.scope != "run").order_by(BudgetWindow.window.desc(), BudgetWindow.scope)
         async with self.db.transaction(ALL_TENANTS) as session:
-            cap = await _cap(session, scope, scope_id)
-            cap.limit_micro = limit_micro
-            await session.execute(
-                update(BudgetWindow)
-                .where(BudgetWindow.scope == scope, BudgetWindow.scope_id == scope_id)
-                .values(limit_micro=limit_micro)
-            )
-            subject = f"budget:{scope}:{scope_id}"
-            await trail.append(session, tenant_id, actor, "budget.set", subject, limit_usd=usd(limit_micro))
+            caps = [Cap(*row, None) for row in await session.execute(query.limit(200))]
+            windows = await session.run_sync(lambda s: book.seen(s.connection(), caps))
+        return list(windows.items())
 
-    async def top_up(self, payer: Payer, scope: str, amount_micro: int, *, actor: str, reason: str) -> None:
+    async def set_cap(self, payer: Payer, scope: str, limit_micro: int, *, actor: str, period: str = "") -> None:
+        """Change one of the payer's caps now: the open window and all later ones.
+
+        `period`, day or month, is the scope's usual one where nothing is said, here and below."""
+        cap = self._cap_of(payer, scope, period)
+        same = func.length(BudgetWindow.window) == len(cap.window)
+        its = (BudgetWindow.scope == scope, BudgetWindow.scope_id == cap.scope_id, same)
+        async with self.db.transaction(ALL_TENANTS) as session:
+            (await _set(session, cap)).limit_micro = limit_micro
+            await session.execute(update(BudgetWindow).where(*its).values(limit_micro=limit_micro))
+            facts = {"limit_usd": usd(limit_micro), "period": cap.period}
+            subject = f"budget:{scope}:{cap.scope_id}"
+            await trail.append(session, book.chain(cap, payer), actor, "budget.set", subject, **facts)
+
+    async def top_up(
+        self, payer: Payer, scope: str, amount_micro: int, *, actor: str, reason: str, period: str = ""
+    ) -> None:
         """Allow more in the open window of one of the payer's caps; the next has its usual limit again."""
-        cap = self._cap_of(payer, scope)
+        cap = self._cap_of(payer, scope, period)
         its = (BudgetWindow.scope == scope, BudgetWindow.scope_id == cap.scope_id, BudgetWindow.window == cap.window)
         async with self.db.transaction(ALL_TENANTS) as session:
-            await book.locked(session, [cap])
+            await session.run_sync(lambda s: book.locked(s.connection(), [cap]))
             more = BudgetWindow.extra_micro + amount_micro
             await session.execute(update(BudgetWindow).where(*its).values(extra_micro=more))
             facts = {"added_usd": usd(amount_micro), "window": cap.window, "reason": reason}
@@ -153,25 +173,28 @@ class Ledger:
             await trail.append(session, book.chain(cap, payer), actor, "budget.topped_up", subject, **facts)
 
     async def freeze(self, payer: Payer, scope: str, *, frozen: bool, actor: str, reason: str) -> None:
-        """Let nothing more be spent under one of the payer's caps, in any window, or let it be spent again.
+        """Let nothing more be spent under the payer's caps of this scope, in any window, or let it be spent again.
 
-        What is under way is still settled. The cap stays as it is and holds again afterwards."""
-        cap = self._cap_of(payer, scope)
+        What is under way is still settled. The caps stay as they are and hold again afterwards."""
+        caps = [cap for cap in self.caps.of(payer) if cap.scope == scope]
         async with self.db.transaction(ALL_TENANTS) as session:
-            (await _cap(session, scope, cap.scope_id)).frozen = frozen
+            for cap in caps:
+                (await _set(session, cap)).frozen = frozen
             action = "budget.frozen" if frozen else "budget.thawed"
-            subject = f"budget:{scope}:{cap.scope_id}"
-            await trail.append(session, book.chain(cap, payer), actor, action, subject, reason=reason)
+            subject = f"budget:{scope}:{caps[0].scope_id}"
+            await trail.append(session, book.chain(caps[0], payer), actor, action, subject, reason=reason)
 
-    def _cap_of(self, payer: Payer, scope: str) -> Cap:
-        return next(cap for cap in self.caps.of(payer) if cap.scope == scope)
+    def _cap_of(self, payer: Payer, scope: str, period: str = "") -> Cap:
+        wanted = period or USUAL[scope]
+        return next(cap for cap in self.caps.of(payer) if cap.scope == scope and cap.period == wanted)
 
 
-async def _cap(session: AsyncSession, scope: str, scope_id: str) -> BudgetCap:
+async def _set(session: AsyncSession, cap: Cap) -> BudgetCap:
     """The operator's cap, made where there is none; with the default limit until it is given one."""
-    found = await session.get(BudgetCap, (scope, scope_id), with_for_update=True)
+    key = (cap.scope, cap.scope_id, book.unusual(cap))
+    found = await session.get(BudgetCap, key, with_for_update=True)
     if found is None:
-        found = BudgetCap(scope=scope, scope_id=scope_id, limit_micro=None, frozen=False)
+        found = BudgetCap(scope=key[0], scope_id=key[1], period=key[2], limit_micro=None, frozen=False)
         session.add(found)
         await session.flush()
     return found

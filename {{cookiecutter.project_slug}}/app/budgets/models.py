@@ -7,12 +7,15 @@ from app.db.base import Base, TenantOwned
 
 
 class BudgetCap(Base):
-    """A cap set by an operator; it takes the place of the default from config/budgets.toml."""
+    """A cap set by an operator; it takes the place of the default from config/budgets.toml.
+
+    period: day or month; empty for the one that its scope has without a word (`caps.USUAL`)."""
 
     __tablename__ = "budget_caps"
 
     scope: Mapped[str] = mapped_column(String(10), primary_key=True)
     scope_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    period: Mapped[str] = mapped_column(String(5), primary_key=True, default="", server_default="")
     limit_micro: Mapped[int | None] = mapped_column(BigInteger)  # None: the default, which is only frozen
     frozen: Mapped[bool] = mapped_column(default=False, server_default=false())  # nothing more may be spent
 
@@ -26,7 +29,7 @@ class BudgetWindow(Base):
     scope: Mapped[str] = mapped_column(String(10), primary_key=True)
     scope_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     window: Mapped[str] = mapped_column(String(10), primary_key=True)
-    limit_micro: Mapped[int] = mapped_column(BigInteger)
+    limit_micro: Mapped[int | None] = mapped_column(BigInteger)  # None: not capped, only counted
     spent_micro: Mapped[int] = mapped_column(BigInteger, default=0)
     held_micro: Mapped[int] = mapped_column(BigInteger, default=0)
     extra_micro: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # granted for this window alone

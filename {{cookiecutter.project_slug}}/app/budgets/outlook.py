@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit import trail
 from app.budgets import book
 from app.budgets.book import Window
-from app.budgets.caps import Cap, Caps, Payer, ends_at, is_monthly
+from app.budgets.caps import Cap, Caps, Payer, ends_at
 from app.budgets.models import BudgetWindow, ModelCall
 from app.budgets.money import usd
 from app.db.base import utc_now
@@ -69,7 +69,7 @@ class Outlook:
         self.looked_at = now
         async with self.db.transaction(ALL_TENANTS) as session:
             paces = await self._paces(session, now)
-            windows = await book.seen(session, list(paces))
+            windows = await session.run_sync(lambda s: book.seen(s.connection(), list(paces)))
         views = {cap: view(cap, paces[cap][0], windows[cap], now) for cap in paces}
         for scope in SCOPES:
             mine = [each for cap, each in views.items() if cap.scope == scope]
@@ -104,7 +104,11 @@ class Outlook:
                 return
             row.warned = {**(row.warned or {}), reason: now.isoformat()}
             log.warning("budget.outlook", reason=reason, scope=cap.scope, scope_id=cap.scope_id)
-            facts = {"window": cap.window, "spent_usd": usd(window.spent_micro), "limit_usd": usd(window.limit_micro)}
+            facts = {
+                "window": cap.window,
+                "spent_usd": usd(window.spent_micro),
+                "limit_usd": usd(window.limit_micro or 0),
+            }
             await trail.append(
                 session, chain, "system", f"budget.{reason}", f"budget:{cap.scope}:{cap.scope_id}", **facts
             )
@@ -112,7 +116,9 @@ class Outlook:
 
 def view(cap: Cap, pace: Pace, window: Window, now: datetime) -> View:
     """How this cap will stand when its window ends, if all goes on as it does."""
-    days = monthrange(now.year, now.month)[1] if is_monthly(cap) else 1
+    if window.limit_micro is None:
+        return View(0, 0)
+    days = monthrange(now.year, now.month)[1] if cap.period == "month" else 1
     limit = max(1, window.limit_micro)
     left = max(timedelta(), ends_at(cap) - now)
     goes_on = pace.four * (left / FORECAST_OVER)

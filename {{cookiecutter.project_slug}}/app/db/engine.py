@@ -5,12 +5,12 @@ Gate: access, errors.
 
 import math
 import sqlite3
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -21,11 +21,15 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from app.db.tenancy import TenantScope, bind
+from app.db.direct import Direct, OnPostgres, OnSqlite
+from app.db.looks import About, Ask, Found, Look, answered, by_kind
+from app.db.tenancy import ALL_TENANTS, TenantScope, bind
+from app.db.together import Together
 from app.db.walls import SETTING
 from app.errors import StoreAway
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 _open_transactions: ContextVar[int] = ContextVar("open_transactions", default=0)
 BUSY_TIMEOUT_MS = 30_000  # for what waits in other ways than through `Database`: the durable engine, migrations
 # For this transaction alone: a pooled connection must not carry a tenant over. See `walls`.
@@ -64,7 +68,9 @@ class Database:
         )
         if self.is_sqlite:
             _tune_sqlite(self._engine.sync_engine, busy_timeout_ms=self._patience_ms)
+        self._direct: Direct = self._on_sqlite() if self.is_sqlite else self._on_postgres()
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._looks: Together[Look, Any] = Together(self._looked)
 
     @asynccontextmanager
     async def transaction(self, scope: TenantScope) -> AsyncGenerator[AsyncSession]:
@@ -84,6 +90,53 @@ class Database:
                 yield session
         finally:
             _open_transactions.reset(token)
+
+    async def at_once(self, work: Callable[[sa.Connection], T], *, writes: bool = True) -> T:
+        """One unit of the platform's own work in SQLAlchemy Core, for the paths of every request.
+
+        Sees every tenant. Raises StoreAway."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        async with self._in_time():
+            return await self._direct.run(work, writes=writes)
+
+    async def look(self, ask: Ask[About, Found], about: About) -> Found:
+        """Ask the store something small, together with whatever else is asked at this moment. Sees every tenant.
+
+        Raises StoreAway, and what `ask` raises."""
+        found: Found = await self._looks.do(Look(ask, about))
+        return found
+
+    async def _looked(self, looks: Sequence[Look]) -> Sequence[Any]:
+        try:
+            return await self.at_once(lambda connection: answered(connection, looks), writes=False)
+        except StoreAway:
+            raise
+        except Exception as error:  # noqa: BLE001 - raised to whoever asked
+            kinds = by_kind(looks)
+            if len(kinds) == 1:
+                return [error] * len(looks)
+        # One kind cannot be answered, a table that is broken: no reason for the others to fail.
+        answers: list[Any] = [None] * len(looks)
+        for places in kinds.values():
+            for place, answer in zip(places, await self._looked([looks[place] for place in places]), strict=True):
+                answers[place] = answer
+        return answers
+
+    def _on_sqlite(self) -> Direct:
+        def engine(*, begin: str, busy_timeout_ms: int) -> sa.Engine:
+            made = sa.create_engine(_with_driver(self.url, sqlite="pysqlite"), hide_parameters=True)
+            _tune_sqlite(made, busy_timeout_ms=busy_timeout_ms, begin=begin)
+            return made
+
+        return OnSqlite(engine, self._patience_ms)
+
+    def _on_postgres(self) -> Direct:
+        engine = create_async_engine(
+            _with_driver(self.url, sqlite="aiosqlite"), hide_parameters=True, isolation_level="AUTOCOMMIT",
+            pool_size=4, max_overflow=0, pool_timeout=self._patience.total_seconds(),
+        )  # fmt: skip
+        see_all = f"SET LOCAL {SETTING} = '{ALL_TENANTS.tenant_id}'"
+        return OnPostgres(engine, f"BEGIN; {see_all}; SET LOCAL statement_timeout = {self._patience_ms}")
 
     async def ping(self) -> None:
         """Raises StoreAway."""
@@ -115,6 +168,7 @@ class Database:
             raise StoreAway
 
     async def close(self) -> None:
+        await self._direct.close()
         await self._engine.dispose()
 
 
@@ -167,8 +221,8 @@ def is_away(error: BaseException) -> bool:
     return isinstance(cause, OSError | sa.exc.TimeoutError)
 
 
-def _tune_sqlite(engine: sa.Engine, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
-    """Write-ahead log, and every transaction takes the write lock at its start.
+def _tune_sqlite(engine: sa.Engine, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS, begin: str = "BEGIN IMMEDIATE") -> None:
+    """Write-ahead log, and every transaction that may write takes the write lock at its start.
 
     A deferred transaction that reads and then writes fails at once with "database is locked" when
     another wrote in between; BEGIN IMMEDIATE waits instead."""
@@ -183,4 +237,4 @@ def _tune_sqlite(engine: sa.Engine, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql(begin)

@@ -1,7 +1,7 @@
-"""Many small transactions as few: whatever arrives while one commits goes into the next, without a timer.
+"""Many small transactions as few: what arrives in one turn of the loop, or while one commits, goes in together.
 
 A commit costs the same for one row and for fifty, and rows that everybody changes are locked by one transaction of a
-process at a time. Under no load nothing waits. Gate: performance.
+process at a time. There is no timer: under no load nothing waits. Gate: performance.
 """
 
 from collections import deque
@@ -50,8 +50,10 @@ class Together(Generic[Order, Answer]):
         with anyio.CancelScope(shield=True):
             if self._committing:
                 await mine.turn.wait()
-            if not mine.is_answered:
+            else:
                 self._committing = True
+                await anyio.lowlevel.cancel_shielded_checkpoint()  # what others bring in this turn comes along
+            if not mine.is_answered:
                 await self._commit_some()
         return mine.result()
 

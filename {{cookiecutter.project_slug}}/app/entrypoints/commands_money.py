@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from sqlalchemy import select
 
 from app.budgets import invoice
-from app.budgets.caps import Payer
-from app.budgets.models import BudgetWindow
+from app.budgets.caps import USUAL, Payer
 from app.budgets.money import shown, to_micro, usd
 from app.budgets.spend import DIMENSIONS, SpendRow
 from app.db.base import utc_now
@@ -23,6 +21,7 @@ from app.runtime import Runtime
 budget = typer.Typer(no_args_is_help=True, help="Caps on spend.")
 MOST_USD = 10_000_000
 Whose = Annotated[str, typer.Argument(help="A tenant's name, or: global")]
+WhichPeriod = Annotated[str, typer.Option("--period", help="day or month; without it a tenant's month, global's day.")]
 
 
 def _amount(text: str) -> int:
@@ -42,55 +41,59 @@ async def _payer(runtime: Runtime, whose: str) -> tuple[Payer, str]:
     return Payer(await runtime.directory.tenant_id(whose), ""), "tenant"
 
 
+def _period(asked: str, whose: str) -> str:
+    if asked not in {"", "day", "month"}:
+        raise typer.BadParameter("day or month", param_hint="--period")
+    return asked or USUAL["global" if whose == "global" else "tenant"]
+
+
 @budget.command("show")
 def show_budgets(as_json: Json = False) -> None:
     """Every budget window that has been touched."""
 
-    async def work(runtime: Runtime) -> list[BudgetWindow]:
-        async with runtime.db.transaction(ALL_TENANTS) as session:
-            query = select(BudgetWindow).where(BudgetWindow.scope != "run").order_by(BudgetWindow.window.desc())
-            return list(await session.scalars(query.limit(200)))
-
     rows = [
         {
-            "scope": w.scope,
-            "id": w.scope_id,
-            "window": w.window,
-            "limit_usd": usd(w.limit_micro + w.extra_micro),
-            "spent_usd": usd(w.spent_micro),
-            "held_usd": usd(w.held_micro),
+            "scope": cap.scope,
+            "id": cap.scope_id,
+            "window": cap.window,
+            "limit_usd": "none" if window.limit_micro is None else usd(window.limit_micro),
+            "spent_usd": usd(window.spent_micro),
+            "held_usd": usd(window.held_micro),
+            "frozen": "FROZEN" if window.frozen else "no",
         }
-        for w in with_runtime(work)
+        for cap, window in with_runtime(lambda runtime: runtime.ledger.touched())
     ]
     show(rows, as_json=as_json, empty="Nothing has been spent yet.")
 
 
 @budget.command("set")
-def set_budget(tenant: str, usd_per_month: str, dry_run: DryRun = False) -> None:
-    """Set a tenant's monthly cap in US dollars. Undo: set it back."""
-    limit = _amount(usd_per_month)
-
-    async def work(runtime: Runtime) -> None:
-        tenant_id = await runtime.directory.tenant_id(tenant)
-        if not dry_run:
-            await runtime.ledger.set_cap("tenant", tenant_id, limit, tenant_id=tenant_id, actor=operator())
-
-    with_runtime(work)
-    out.print(f"{'Would set' if dry_run else 'Set'} {tenant} to {shown(limit)} a month.", highlight=False)
-
-
-@budget.command("top-up")
-def top_up(whose: Whose, amount_usd: str, reason: Because, dry_run: DryRun = False) -> None:
-    """Allow more in the window that is open now; the next has its usual cap. There is no undo."""
-    amount = _amount(amount_usd)
+def set_budget(whose: Whose, amount_usd: str, period: WhichPeriod = "", dry_run: DryRun = False) -> None:
+    """Set a cap in US dollars: a tenant's of a month, everybody's of a day, or of the other. Undo: set it back."""
+    limit, wanted = _amount(amount_usd), _period(period, whose)
 
     async def work(runtime: Runtime) -> None:
         payer, scope = await _payer(runtime, whose)
         if not dry_run:
-            await runtime.ledger.top_up(payer, scope, amount, actor=operator(), reason=reason)
+            await runtime.ledger.set_cap(payer, scope, limit, actor=operator(), period=wanted)
 
     with_runtime(work)
-    out.print(f"{'Would add' if dry_run else 'Added'} {shown(amount)} to {whose}, this window alone.", highlight=False)
+    out.print(f"{'Would set' if dry_run else 'Set'} {whose} to {shown(limit)} a {wanted}.", highlight=False)
+
+
+@budget.command("top-up")
+def top_up(whose: Whose, amount_usd: str, reason: Because, period: WhichPeriod = "", dry_run: DryRun = False) -> None:
+    """Allow more in the window that is open now; the next has its usual cap. There is no undo."""
+    amount, wanted = _amount(amount_usd), _period(period, whose)
+
+    async def work(runtime: Runtime) -> None:
+        payer, scope = await _payer(runtime, whose)
+        if not dry_run:
+            await runtime.ledger.top_up(payer, scope, amount, actor=operator(), reason=reason, period=wanted)
+
+    with_runtime(work)
+    out.print(
+        f"{'Would add' if dry_run else 'Added'} {shown(amount)} to {whose}, this {wanted} alone.", highlight=False
+    )
 
 
 @budget.command("freeze")

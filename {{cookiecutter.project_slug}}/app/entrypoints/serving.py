@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
 import anyio
 import uvicorn
@@ -33,7 +35,13 @@ class _Server(uvicorn.Server):
 
 def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM; requests in flight are finished first."""
-    asyncio.run(_serve(settings))
+    _run(_serve(settings))
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """On the loop that the server would choose: uvloop, where it is installed."""
+    with asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner:
+        runner.run(work)
 
 
 async def _serve(settings: Settings) -> None:
@@ -57,6 +65,9 @@ async def _serve(settings: Settings) -> None:
 
     for ending in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(ending, end, ending)
+    # What is loaded by now stays: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(operations.serve, [operations_socket])
         await main.serve([main_socket])
@@ -93,7 +104,7 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
 def work(settings: Settings) -> None:
     """Advance queued runs until SIGINT or SIGTERM."""
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_work(settings))
+        _run(_work(settings))
 
 
 async def _work(settings: Settings) -> None:

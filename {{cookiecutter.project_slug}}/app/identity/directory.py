@@ -1,8 +1,12 @@
 """Who somebody is and what they may do, read afresh each time it is asked. Gate: access."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hmac import compare_digest
+from typing import Any, cast
 
+import sqlalchemy as sa
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,6 +21,13 @@ from app.identity.oidc import Verifier
 from app.identity.principal import Principal
 from app.identity.roles import Roles
 
+KEYS, MEMBERS = (cast("sa.Table", model.__table__) for model in (ApiKey, Member))
+_WITH_MEMBER = (
+    sa.select(*KEYS.c, *MEMBERS.c)
+    .join(MEMBERS, MEMBERS.c.id == KEYS.c.member_id)
+    .where(KEYS.c.prefix.in_(sa.bindparam("prefixes", expanding=True)))
+)
+_KEY_NAMES = tuple(KEYS.c.keys())
 USED_EVERY = timedelta(minutes=5)  # how exact the time of a key's last use is
 
 
@@ -38,16 +49,14 @@ class Directory:
         if parts is None:
             raise Unauthenticated("malformed")
         prefix, secret = parts
-        async with self.db.transaction(ALL_TENANTS) as session:
-            query = select(ApiKey, Member).join(Member, Member.id == ApiKey.member_id)
-            mine = query.where(ApiKey.prefix == prefix, ApiKey.secret_hash == tokens.hash_secret(secret))
-            found = (await session.execute(mine)).one_or_none()
-            # One more question whether there is such a key or not, so that the time of a refusal says nothing.
-            exists = await session.scalar(select(ApiKey.id).where(ApiKey.prefix == prefix)) if found is None else None
-        if found is None:
-            raise Unauthenticated("wrong secret" if exists else "unknown key")
-        principal = self._principal(found.Member, found.ApiKey)
-        await self._used(found.ApiKey)
+        found = await self.db.look(_by_prefix, prefix)
+        # Compared whether there is such a key or not, so that the time of a refusal says nothing.
+        kept = found[_KEY_NAMES.index("secret_hash")] if found is not None else tokens.NO_HASH
+        if not compare_digest(kept, tokens.hash_secret(secret)) or found is None:
+            raise Unauthenticated("unknown key" if found is None else "wrong secret")
+        key, member = _key_and_member(found)
+        principal = self._principal(member, key)
+        await self._used(key)
         return principal
 
     async def _used(self, key: ApiKey) -> None:
@@ -156,6 +165,18 @@ class Directory:
         async with self.db.transaction(caller) as session:
             await session.execute(update(table).where(mine).values(signed_out_at=utc_now()))
             await _session_event(session, caller, "session.ended")
+
+
+def _by_prefix(connection: sa.Connection, prefixes: Sequence[str]) -> list["sa.Row[Any] | None"]:
+    """The keys of these prefixes, each with its member."""
+    rows = connection.execute(_WITH_MEMBER, {"prefixes": list(set(prefixes))})
+    found = {row[_KEY_NAMES.index("prefix")]: row for row in rows}
+    return [found.get(prefix) for prefix in prefixes]
+
+
+def _key_and_member(row: "sa.Row[Any]") -> tuple[ApiKey, Member]:
+    key = ApiKey(**dict(zip(_KEY_NAMES, row, strict=False)))
+    return key, Member(**dict(zip(MEMBERS.c.keys(), row[len(_KEY_NAMES) :], strict=True)))
 
 
 def _hands(key: ApiKey | None) -> frozenset[str] | None:

@@ -33,5 +33,8 @@ def parse(token: str) -> tuple[str, str] | None:
     return (match[1], match[2]) if match else None
 
 
+NO_HASH = "0" * 64  # of no secret
+
+
 def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -7,12 +7,13 @@ A store that cannot be read raises, so nothing starts: a switch fails closed. Ga
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import anyio
+import sqlalchemy as sa
 import structlog
 from sqlalchemy import select
 
@@ -24,6 +25,7 @@ from app.errors import RequestInvalid, ServiceHalted, StoreAway
 from app.switches.models import Switch
 
 log = structlog.get_logger(__name__)
+_ON = sa.select(Switch.name).where(Switch.name.in_(sa.bindparam("names", expanding=True)))
 LOOK_EVERY = timedelta(seconds=1)  # while something is under way
 NAME = re.compile(
     r"runs|egress|read_only|(feature|tool):[a-z][a-z0-9_]{0,79}|effect:(read|write|delete|external_post)"
@@ -89,8 +91,7 @@ class Board:
             self._looking.clear()
 
     async def _on(self, names: tuple[str, ...]) -> set[str]:
-        async with self.db.transaction(ALL_TENANTS) as session:
-            return set(await session.scalars(select(Switch.name).where(Switch.name.in_(names))))
+        return await self.db.look(_thrown, names)
 
     async def thrown(self) -> list[Switch]:
         async with self.db.transaction(ALL_TENANTS) as session:
@@ -110,6 +111,12 @@ class Board:
                 return
             await session.delete(switch)
             await trail.append(session, trail.PLATFORM, actor, "switch.off", f"switch:{name}", reason=reason)
+
+
+def _thrown(connection: sa.Connection, asked: Sequence[tuple[str, ...]]) -> list[set[str]]:
+    """Which of each one's switches are on."""
+    on = set(connection.scalars(_ON, {"names": list({name for each in asked for name in each})}))
+    return [on.intersection(each) for each in asked]
 
 
 def _first(names: tuple[str, ...], thrown: set[str]) -> str:

@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from jwt.algorithms import RSAAlgorithm
 from app.console.session import ATTEMPT
 from app.identity.sign_in import Attempt
 from app.runtime import Runtime
+from gates.node import install
 from gates.rig.databases import sqlite_databases
 from gates.rig.environment import isolate
 from gates.rig.people import Person
@@ -41,15 +41,9 @@ SESSION_SECRET = "for-these-checks-only-and-long-enough"
 
 def main() -> None:
     isolate()
-    if not shutil.which("node") or not shutil.which("npm"):
-        print("Node.js is not installed: node and npm are needed for this target only", file=sys.stderr)
-        raise SystemExit(2)
     with tempfile.TemporaryDirectory(prefix="oidc-") as folder:
         home = Path(folder)
-        install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home), PACKAGE]
-        if subprocess.run(install, check=False).returncode != 0:
-            print(f"npm could not install {PACKAGE}. Is the package registry reachable from here?", file=sys.stderr)
-            raise SystemExit(2)
+        install(home, PACKAGE)
         shutil.copy(HERE / "provider.mjs", home)
         with sqlite_databases(home / "databases") as new:
             Checks(home, new()).run()

@@ -3,14 +3,15 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import select
 
 from app.audit.models import AuditEvent
-from app.budgets.book import Hold, Settlement, post
-from app.budgets.caps import Payer
+from app.budgets.book import Hold, Order, Settlement, post
+from app.budgets.caps import Caps, CapsTable, Payer
 from app.budgets.ledger import CallPurpose, Ledger, Reservation, UnknownReservation, Used
 from app.budgets.models import BudgetCap
 from app.db.base import new_id, utc_now
@@ -26,12 +27,13 @@ CENT = 10_000
 
 async def _payer(runtime: Runtime, cap_micro: int) -> Payer:
     tenant_id = await people.tenant(runtime)
-    await runtime.ledger.set_cap("tenant", tenant_id, cap_micro, tenant_id=tenant_id, actor="test")
-    return Payer(tenant_id, str(uuid4()), str(uuid4()))
+    payer = Payer(tenant_id, str(uuid4()), str(uuid4()))
+    await runtime.ledger.set_cap(payer, "tenant", cap_micro, actor="test")
+    return payer
 
 
 async def _tenant_window(ledger: Ledger, payer: Payer) -> tuple[int, int]:
-    window = next(w for w in await ledger.windows(payer) if w.scope == "tenant")
+    window = next(w for w in await ledger.windows(payer) if w.scope == "tenant" and w.period == "month")
     return window.spent_micro, window.held_micro
 
 
@@ -64,7 +66,7 @@ async def test_a_cap_set_while_the_window_is_being_made_counts(runtime: Runtime)
     await runtime.ledger.require_headroom(payer)  # the window exists, with the old limit
     async with runtime.db.transaction(ALL_TENANTS) as session:
         # What a concurrent change leaves behind: the cap is there, the window it did not see has the old limit.
-        await session.merge(BudgetCap(scope="tenant", scope_id=payer.tenant_id, limit_micro=0))
+        await session.merge(BudgetCap(scope="tenant", scope_id=payer.tenant_id, period="", limit_micro=0))
     with pytest.raises(BudgetExceeded):
         await runtime.ledger.reserve(payer, 1, PURPOSE)
 
@@ -153,7 +155,7 @@ async def test_what_is_topped_up_is_for_this_window_and_on_top_of_the_cap(runtim
     await runtime.ledger.reserve(payer, 15 * CENT, PURPOSE)
     with pytest.raises(BudgetExceeded):
         await runtime.ledger.reserve(payer, 1, PURPOSE)
-    window = next(w for w in await runtime.ledger.windows(payer) if w.scope == "tenant")
+    window = next(w for w in await runtime.ledger.windows(payer) if w.scope == "tenant" and w.period == "month")
     assert window.limit_micro == 15 * CENT
     async with runtime.db.transaction(ALL_TENANTS) as session:
         query = select(AuditEvent).where(AuditEvent.tenant_id == payer.tenant_id, AuditEvent.action.like("budget.%"))
@@ -168,12 +170,43 @@ async def test_one_batch_settles_first_come_and_refuses_exactly(runtime: Runtime
     settled = Settlement(held.id, "settled", Used(CENT, 1, 1))
     now = utc_now()
     holds = [Hold(new_id(), payer, PURPOSE, amount * CENT, now, now) for amount in (2, 8, 2, 6)]
-    async with runtime.db.transaction(ALL_TENANTS) as session:
-        outcomes = await post(session, runtime.ledger.caps, [holds[0], settled, settled, *holds[1:]])
+    orders: list[Order] = [holds[0], settled, settled, *holds[1:]]
+    outcomes = await runtime.db.at_once(lambda connection: post(connection, runtime.ledger.caps, orders))
     granted = [outcome is True for outcome in outcomes]
     # Two do not fit beside the nine; then one is spent, eight fit, and one of two would be left.
     assert granted == [False, True, False, True, False, False]
     assert await _tenant_window(runtime.ledger, payer) == (CENT, 8 * CENT)
+
+
+@pytest.mark.parametrize("period", ["day", "month"])
+@pytest.mark.parametrize("scope", ["global", "tenant", "member"])
+async def test_every_scope_is_capped_by_the_day_and_by_the_month(runtime: Runtime, scope: str, period: str) -> None:
+    payer = await _payer(runtime, 10_000 * CENT)
+    await runtime.ledger.settle(await runtime.ledger.reserve(payer, CENT, PURPOSE), Used(CENT, 1, 1))
+    # What was spent before somebody sets a cap counts under it.
+    await runtime.ledger.set_cap(payer, scope, 3 * CENT, actor="test", period=period)
+    [balance] = [w for w in await runtime.ledger.windows(payer) if (w.scope, w.period) == (scope, period)]
+    assert (balance.limit_micro, balance.spent_micro, balance.left_micro) == (3 * CENT, CENT, 2 * CENT)
+    with pytest.raises(BudgetExceeded, match=scope):
+        await runtime.ledger.reserve(payer, 3 * CENT, PURPOSE)
+    await runtime.ledger.reserve(payer, 2 * CENT, PURPOSE)
+    with pytest.raises(BudgetExceeded):
+        await runtime.ledger.require_headroom(payer)
+    await runtime.ledger.top_up(payer, scope, CENT, actor="test", reason="more", period=period)
+    await runtime.ledger.require_headroom(payer)
+
+
+async def test_what_no_file_and_no_operator_caps_is_counted_and_free(runtime: Runtime) -> None:
+    payer = await _payer(runtime, 10_000 * CENT)
+    open_ended = CapsTable(global_daily_usd=Decimal(100), member_daily_usd=Decimal(100))
+    ledger = replace(runtime.ledger, caps=Caps(open_ended))
+    await ledger.reserve(payer, 40 * CENT, PURPOSE)
+    assert {(w.scope, w.period) for w in await ledger.windows(payer)} == {
+        ("global", "day"), ("tenant", "month"), ("member", "day"), ("run", "run"),
+    }  # fmt: skip
+    counted = [window for cap, window in await ledger.touched() if cap.scope_id == payer.tenant_id]
+    assert [(w.limit_micro, w.held_micro) for w in counted] == [(None, 40 * CENT), (10_000 * CENT, 40 * CENT)]
+    assert (await ledger.standing(replace(payer, run_id=""))).used < 0.01
 
 
 async def test_processes_at_once_stay_under_the_cap_and_use_it(runtime: Runtime) -> None:

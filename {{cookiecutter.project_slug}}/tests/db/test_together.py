@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from app.db.together import MOST, Together
@@ -51,13 +52,13 @@ async def test_one_alone_commits_at_once_and_many_go_together() -> None:
     assert await together.do(1) == 2
     found = await _all(together, range(10, 60))
     assert found == {order: order * 2 for order in range(10, 60)}
-    assert [len(batch) for batch in counting.batches] == [1, 1, 49]
+    assert [len(batch) for batch in counting.batches] == [1, 50]
 
 
 async def test_no_commit_takes_more_than_its_share() -> None:
     counting = Counting()
     await _all(Together(counting.commit), range(MOST * 2 + 5))
-    assert [len(batch) for batch in counting.batches] == [1, MOST, MOST, 4]
+    assert [len(batch) for batch in counting.batches] == [MOST, MOST, 5]
 
 
 async def test_a_refusal_is_one_order_s_and_a_failure_all_of_a_commit_s() -> None:
@@ -68,8 +69,20 @@ async def test_a_refusal_is_one_order_s_and_a_failure_all_of_a_commit_s() -> Non
     assert isinstance(found[-2], ValueError)
     counting.fails = 1
     found = await _all(together, [4, 5])
-    assert isinstance(found[4], ConnectionError)
-    assert found[5] == 10, "the next commit is tried"
+    assert all(isinstance(found[order], ConnectionError) for order in (4, 5))
+    assert await together.do(6) == 12, "the next commit is tried"
+
+
+async def test_what_arrives_while_one_commits_goes_into_the_next() -> None:
+    counting = Counting()
+    together: Together[int, int] = Together(counting.commit)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(together.do, 1)
+        await anyio.sleep(0.005)
+        for order in range(2, 7):
+            tasks.start_soon(together.do, order)
+            await anyio.lowlevel.checkpoint()
+    assert counting.batches == [[1], [2, 3, 4, 5, 6]]
 
 
 async def test_who_is_cancelled_has_their_order_carried_out_and_leaves_the_turn_to_the_next() -> None:

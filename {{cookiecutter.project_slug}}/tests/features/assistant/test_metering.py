@@ -143,7 +143,7 @@ async def test_an_empty_budget_means_no_request_at_all(
     model_provider.answers(says("never asked"))
     async with with_provider(model_provider) as runtime:
         member = await people.person(runtime, await people.tenant(runtime), ["member"])
-        await runtime.ledger.set_cap("tenant", member.tenant_id, 5, tenant_id=member.tenant_id, actor="test")
+        await runtime.ledger.set_cap(Payer(member.tenant_id, ""), "tenant", 5, actor="test")
         run, _ = await runtime.intake.start(member.principal, RunRequest("assistant", "Look.", ()), new_id())
         await runtime.segments.advance(run.id, 1)
         run = await runtime.intake.get(member.principal, run.id)
