@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -136,5 +136,8 @@ def _process(command: list[str], port: int, **environment: str) -> Iterator[int]
 def _listening(process: subprocess.Popen[bytes], port: int) -> int | None:
     if process.poll() is not None:
         raise SystemExit(f"{process.args!r} ended by itself, with {process.returncode}")
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    return next((each.pid for each in family if port in listening_ports(each.pid)), None)
+    for each in (psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # a helper that has done its part
+            if port in listening_ports(each.pid):
+                return int(each.pid)
+    return None
