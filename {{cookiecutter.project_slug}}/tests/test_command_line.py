@@ -79,6 +79,7 @@ def test_bad_settings_are_named_all_at_once() -> None:
         (("keys", "issue", "--tenant", "acme", "--member", "nobody"), ("no member named nobody",)),
         (("keys", "revoke", "nothing"), ("No key has the prefix",)),
         (("budget", "set", "acme", "lots"), ("US dollars",)),
+        (("budget", "set", "acme", "3", "--period", "week"), ("day or month",)),
         (("budget", "freeze", "nobody", "--reason", "drill"), ("no tenant named nobody",)),
         (("usage", "--by", "colour"), ("prompt_version",)),
         (("reconcile", "missing.csv", "--month", "2026-11"), ("missing.csv",)),
@@ -103,6 +104,7 @@ def test_what_is_spent_is_shown_by_whatever_one_asks(acme: str) -> None:
     _does("Nothing has been spent", "usage", "--by", "day", "--by", "tenant", acme=acme)
     _does("Would freeze acme", "budget", "freeze", "acme", "--reason", "drill", "--dry-run", acme=acme)
     _does("Froze acme", "budget", "freeze", "acme", "--reason", "drill", acme=acme)
+    _does("a day", "budget", "set", "acme", "3", "--period", "day", acme=acme)
     _does("Thawed acme", "budget", "thaw", "acme", "--reason", "drill", acme=acme)
     _does("Added $2.50 to acme", "budget", "top-up", "acme", "2.5", "--reason", "drill", acme=acme)
     _does("22.500000", "budget", "show", acme=acme)

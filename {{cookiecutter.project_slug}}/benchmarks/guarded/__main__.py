@@ -2,7 +2,7 @@
 
 The provider answers at once, so that what is left is what this side does; the servers have one core and the load
 another, where there are two. Rounds alternate, the quietest counts. Times are of this machine; ratios carry over.
-Goals, and what misses them and why: docs/decisions/0020-what-the-guards-cost.md of the template.
+Goals, and what misses them and why: docs/decisions/template/0020-what-the-guards-cost.md.
 """
 
 import json
