@@ -136,7 +136,7 @@ def _everything(service: Service) -> Person:
 
 @contextmanager
 def _never_used_up(store: objects.Store, seeded: dict[str, str]) -> Iterator[None]:
-    """What one request uses up, others find again: money, the one question, switches that are off.
+    """What one request uses up, others find again: money that is not frozen, the one question, switches that are off.
 
     Otherwise the order of requests decides whether a route is looked at, or answers 402, 410 or 503 to everything."""
     done = threading.Event()
@@ -145,6 +145,7 @@ def _never_used_up(store: objects.Store, seeded: dict[str, str]) -> Iterator[Non
         while not done.wait(EVERY_SECONDS):
             with store.engine.begin() as connection:
                 connection.execute(sa.delete(Switch))
+                connection.execute(sa.update(BudgetCap).where(BudgetCap.frozen).values(frozen=False))
                 for money in (BudgetCap, BudgetWindow):
                     connection.execute(sa.update(money).where(money.limit_micro < ENOUGH).values(limit_micro=ENOUGH))
                 run = sa.update(Run).where(Run.id == seeded["run_id"], Run.state.in_(ENDED))
