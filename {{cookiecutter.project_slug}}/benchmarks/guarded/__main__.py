@@ -132,7 +132,7 @@ def _guards(name: str, new: NewDatabase, home: Path, seconds: float) -> None:
     with targets.upstream() as provider, targets.guarded(name, new, home, provider, module, **file) as target:
         one = measured(target.port, target.request, 1, seconds)
     spent = json.loads(told.read_text())
-    out.print(f"\nOne request at a time on {name}, p50 {one.p50_ms:.2f} ms; of these, on average:")
+    out.print(f"\nOne request at a time on {name}, p50 {one.p50_ms:.2f} ms; of these, on average (some within others):")
     table = Table("guard", "ms", "of the whole", box=None)
     for guard, each in sorted(spent.items(), key=lambda item: -item[1]["ms"]):
         table.add_row(guard, f"{each['ms']:.2f}", f"{each['ms'] / one.p50_ms:.0%}")
