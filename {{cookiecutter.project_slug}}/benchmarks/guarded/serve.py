@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.api import body, middleware
+from app.api import body
 from app.api.limits import RateLimits
 from app.budgets.ledger import Ledger
 from app.entrypoints.cli import main
@@ -20,7 +20,6 @@ from app.gateway.routing import Routing
 from app.identity.directory import Directory
 from app.switches.board import Board
 
-WHOLE = "everything behind the HTTP server"
 SPENT: dict[str, list[float]] = {}
 
 
@@ -59,7 +58,6 @@ def _tell() -> None:
 
 if __name__ == "__main__":
     for owner, method, name in (
-        (middleware.RequestEnvelope, "__call__", WHOLE),
         (body, "plain_json", "body read as JSON"),
         (RateLimits, "count", "rate limits"),
         (Directory, "authenticate", "key and member"),
