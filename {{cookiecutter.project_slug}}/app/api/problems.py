@@ -7,7 +7,6 @@ stock handler echoes the input and answers 500 where that cannot be encoded. Gat
 import math
 from typing import Any
 
-import sentry_sdk
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -28,6 +27,7 @@ from app.errors import (
     UnsupportedMedia,
 )
 from app.telemetry.metrics import ERRORS
+from app.telemetry.setup import report_exception
 
 log = structlog.get_logger(__name__)
 MOST_POINTERS = 20  # an answer must not grow with what was sent
@@ -94,7 +94,7 @@ def install(app: FastAPI) -> None:
 async def _on_app_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)  # noqa: S101 - narrows the framework's handler type
     if error.row.page:
-        sentry_sdk.capture_exception(error)
+        report_exception(error)
         log.error("error.paging", code=error.row.code)
     return problem(error)
 
@@ -136,6 +136,6 @@ async def _on_unexpected(_request: Request, error: Exception) -> Response:
 
 def unexpected(error: Exception) -> Response:
     """The answer to a bug: what it was goes on record, and the caller learns an id to quote."""
-    sentry_sdk.capture_exception(error)
+    report_exception(error)
     log.error("error.unexpected", exc_info=error)
     return problem(Unexpected(), {"Connection": "close"})

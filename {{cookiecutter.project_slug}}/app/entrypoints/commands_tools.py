@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import httpx2
 import typer
-from mcp import MCPError
 
 from app.entrypoints.command_context import Json
 from app.entrypoints.terminal import err, out, show
@@ -83,6 +82,8 @@ def pin(
 
 
 def _live(servers: ToolServers, name: str, egress: Egress) -> Manifest:
+    from mcp import MCPError  # noqa: PLC0415 - to list what is declared needs no client
+
     try:
         return asyncio.run(servers.live(name, egress))
     except EgressRefused as error:

@@ -8,12 +8,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from jsonschema import Draft202012Validator, validators
-from jsonschema.exceptions import SchemaError
-from jsonschema.exceptions import ValidationError as JsonSchemaError
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -25,8 +23,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import SchemaError as PydanticSchemaError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from app.tools.spec import chosen_destinations
 
@@ -83,8 +79,10 @@ def open_places(schema: dict[str, Any]) -> list[str]:
     return chosen_destinations(schema) or ([] if schema.get("properties") is not None else ["a schema without fields"])
 
 
-def _linear(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[JsonSchemaError]:
+def _linear(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[Any]:
     """`pattern` by an engine whose time is linear: a server's pattern must not keep the whole process busy."""
+    from jsonschema.exceptions import ValidationError as JsonSchemaError  # noqa: PLC0415 - as in _checker
+
     if isinstance(instance, str):
         try:
             TypeAdapter(Annotated[str, StringConstraints(pattern=pattern)]).validate_python(instance)
@@ -92,7 +90,11 @@ def _linear(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Itera
             yield JsonSchemaError(f"does not match {pattern!r}")
 
 
-_Checker: Any = validators.extend(Draft202012Validator, {"pattern": _linear})  # type: ignore[no-untyped-call]
+@cache
+def _checker() -> Any:
+    from jsonschema import Draft202012Validator, validators  # noqa: PLC0415 - only a process with tool servers needs it
+
+    return validators.extend(Draft202012Validator, {"pattern": _linear})  # type: ignore[no-untyped-call]
 
 
 def _parts(schema: Any) -> Iterator[dict[str, Any]]:
@@ -126,13 +128,18 @@ def arguments_of(name: str, schema: dict[str, Any]) -> type[BaseModel]:
     """The pinned JSON Schema as an argument type; a field it does not name is refused.
 
     Raises ToolServersInvalid."""
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - as in _checker
+    from jsonschema.exceptions import SchemaError  # noqa: PLC0415
+    from referencing import Registry  # noqa: PLC0415
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415
+
     closed = {**schema, "additionalProperties": False} if schema.get("properties") is not None else schema
     _require_usable(name, closed)
     try:
         Draft202012Validator.check_schema(closed)
     except SchemaError as error:
         raise ToolServersInvalid(f"{name}: its schema is not valid: {error.message}") from None
-    checker = _Checker(closed, registry=Registry())  # an empty registry: nothing is fetched
+    checker = _checker()(closed, registry=Registry())  # an empty registry: nothing is fetched
 
     class Arguments(RootModel[dict[str, Any]]):
         @model_validator(mode="after")

@@ -10,14 +10,13 @@ import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx2
 import structlog
-from mcp import ClientSession, MCPError
-from mcp.client.streamable_http import streamable_http_client
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -32,6 +31,9 @@ from app.telemetry.metrics import TOOL_SERVER_CHANGED
 from app.tools.egress import Egress
 from app.tools.pinned import Manifest, ToolServersInvalid, arguments_of, open_places, read_pin, write_pin
 from app.tools.spec import ToolContext, ToolFailure, ToolSpec
+
+if TYPE_CHECKING:
+    from mcp import ClientSession
 
 log = structlog.get_logger(__name__)
 MOST_PAGES = 20
@@ -66,7 +68,10 @@ class ToolServers:
     @classmethod
     def load(cls, config: Path, secrets: Mapping[str, SecretStr]) -> "ToolServers":
         """Raises SettingsInvalid."""
-        return cls(read_config(config / "tools.toml", ServersFile).servers, config / "servers", secrets)
+        servers = read_config(config / "tools.toml", ServersFile).servers
+        if servers:
+            _session_class()  # now, because its import would hold up the event loop at the first call
+        return cls(servers, config / "servers", secrets)
 
     def specs(self, name: str) -> tuple[ToolSpec, ...]:
         """The declared tools of a server, as its pin describes them. Raises ToolServersInvalid."""
@@ -126,6 +131,8 @@ class ToolServers:
     async def _call(
         self, context: ToolContext, name: str, tool: str, root: dict[str, Any], pin: Manifest, deadline: timedelta
     ) -> Any:
+        from mcp import MCPError  # noqa: PLC0415 - a second of imports that a process without tool servers does not need
+
         sent = False
         try:
             async with self._session(name, context.egress, deadline) as session:
@@ -145,14 +152,16 @@ class ToolServers:
         return answer.structured_content if answer.structured_content is not None else _text(answer)
 
     @asynccontextmanager
-    async def _session(self, name: str, egress: Egress, deadline: timedelta) -> AsyncGenerator[ClientSession]:
+    async def _session(self, name: str, egress: Egress, deadline: timedelta) -> AsyncGenerator["ClientSession"]:
+        from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415 - as above
+
         try:
             async with egress.client(deadline) as client:
                 if secret := self._secrets.get(name):  # its own, and no other tool's
                     client.headers["Authorization"] = f"Bearer {secret.get_secret_value()}"
                 async with (
                     streamable_http_client(self._server(name).url, http_client=client) as (read, write),
-                    _Session(read, write, read_timeout_seconds=deadline.total_seconds()) as session,
+                    _session_class()(read, write, read_timeout_seconds=deadline.total_seconds()) as session,
                 ):
                     await session.initialize()
                     yield session
@@ -160,9 +169,16 @@ class ToolServers:
             raise _innermost(group) from None
 
 
-class _Session(ClientSession):
-    async def validate_tool_result(self, name: str, result: Any) -> None:
-        """Not here: it would run the server's own patterns on the server's own text, for as long as they take."""
+@cache
+def _session_class() -> type["ClientSession"]:
+    from mcp import ClientSession  # noqa: PLC0415 - as above
+    from mcp.client import streamable_http  # noqa: F401, PLC0415 - as above
+
+    class Session(ClientSession):
+        async def validate_tool_result(self, name: str, result: Any) -> None:
+            """Not here: it would run the server's own patterns on the server's own text, for as long as they take."""
+
+    return Session
 
 
 def _innermost(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -172,7 +188,7 @@ def _innermost(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-async def _manifest(session: ClientSession) -> Manifest:
+async def _manifest(session: "ClientSession") -> Manifest:
     """Everything a model would be told about the server's tools, and nothing else."""
     tools: dict[str, dict[str, Any]] = {}
     listing = await session.list_tools()
