@@ -1,6 +1,8 @@
 """The database schema: bring it to the newest, or say that it is not."""
 
-from collections.abc import Callable
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import sqlalchemy as sa
 from alembic import command
@@ -16,6 +18,8 @@ from app.db.engine import sync_engine
 from app.runs.engine import migrate_engine
 from app.settings import ROOT, Settings
 
+MIGRATION_LOCK = 7_231_904_512  # any number that no other lock of this database uses
+
 
 class SchemaBehind(Exception):
     """The database is older than the code."""
@@ -26,13 +30,20 @@ class MigrationFailed(Exception):
 
 
 def alembic_config(settings: Settings) -> Config:
-    config = Config(str(ROOT / "alembic.ini"))
+    config = Config(toml_file=ROOT / "pyproject.toml")
     config.attributes["database_url"] = settings.owner_database_url
     return config
 
 
 def migrate(settings: Settings) -> None:
-    """Apply every migration of both roots and of the durable engine. Safe to repeat."""
+    """Apply every migration of both roots and of the durable engine. Safe to repeat, and to run several at once.
+
+    Raises MigrationFailed."""
+    with one_at_a_time(settings):
+        _migrate(settings)
+
+
+def _migrate(settings: Settings) -> None:
     try:
         command.upgrade(alembic_config(settings), "heads")
     except CommandError as error:
@@ -43,6 +54,26 @@ def migrate(settings: Settings) -> None:
     migrate_engine(settings, role)
     if not settings.is_sqlite:
         _as_owner(settings, _put_up_walls)
+
+
+@contextmanager
+def one_at_a_time(settings: Settings) -> Iterator[None]:
+    """Wait until no other process migrates this database: by an advisory lock or a file's."""
+    if settings.is_sqlite:
+        file = settings.sqlite_file
+        sync_engine(settings.database_url).dispose()  # raises StorageUnavailable, naming the setting
+        with file.with_name(f"{file.name}.migrating").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        return
+    engine = sync_engine(settings.owner_database_url)
+    try:
+        with engine.connect() as connection:
+            connection.execute(sa.select(sa.func.pg_advisory_lock(MIGRATION_LOCK)))
+            connection.commit()  # the lock is the session's, and no transaction stays open beside the migrations
+            yield
+    finally:
+        engine.dispose()
 
 
 def _service_role(settings: Settings) -> str | None:
@@ -78,6 +109,8 @@ def require_no_powers(settings: Settings) -> None:
 def require_current(settings: Settings) -> None:
     """Raise SchemaBehind unless every migration is applied."""
     script = ScriptDirectory.from_config(alembic_config(settings))
+    if not script.get_heads():  # nothing to be behind of, and so nothing shown
+        raise MigrationFailed(f"No migration was found in {ROOT / 'migrations'}: the installation is not complete.")
     engine = sync_engine(settings.database_url)
     try:
         with engine.connect() as connection:
