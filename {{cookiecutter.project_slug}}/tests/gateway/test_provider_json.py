@@ -68,7 +68,8 @@ def test_what_is_no_answer_is_one_error(raw: bytes) -> None:
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
 def test_a_number_that_json_has_not_is_null(number: str) -> None:
     """fault 13"""
-    raw = '{"choices": [{"message": {"content": "a"}, "logprobs": {"content": [{"logprob": %s}]}}]}' % number
+    raw = '{"choices": [{"message": {"content": "a"}, "logprobs": {"content": [{"logprob": NUMBER}]}}]}'
+    raw = raw.replace("NUMBER", number)
     assert answer_of(raw.encode())["choices"][0]["logprobs"]["content"] == [{"logprob": None}]
 
 
@@ -102,9 +103,12 @@ def test_a_chunk_that_says_nothing_is_passed_on(choice: dict[str, Any]) -> None:
          (21, 900, 0, 0)),
         ({"prompt_tokens": 21, "completion_tokens": 5, "total_tokens": 3}, (21, 5, 0, 0)),
         # fault 2
-        ({"prompt_tokens": 100, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 99}}, (100, 5, 99, 0)),
-        ({"prompt_tokens": 100, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 101}}, (100, 5, 0, 0)),
-        ({"prompt_tokens": 100, "completion_tokens": 5, "prompt_tokens_details": {"cache_write_tokens": 60}},
+        ({"prompt_tokens": 100, "completion_tokens": 5,
+          "prompt_tokens_details": {"cached_tokens": 99}}, (100, 5, 99, 0)),
+        ({"prompt_tokens": 100, "completion_tokens": 5,
+          "prompt_tokens_details": {"cached_tokens": 101}}, (100, 5, 0, 0)),
+        ({"prompt_tokens": 100, "completion_tokens": 5,
+          "prompt_tokens_details": {"cache_write_tokens": 60}},
          (100, 5, 0, 60)),
         ({"prompt_tokens": True, "completion_tokens": 5}, None),
         ({"prompt_tokens": 5}, None),
