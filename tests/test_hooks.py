@@ -1,6 +1,8 @@
 """The hooks: answers are checked all at once, and what was not chosen is gone."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +123,28 @@ def test_a_project_knows_its_template_and_answers(tmp_path: Path) -> None:
     assert state["commit"] == head.stdout.strip()
     assert state["template"] == str(repository)
     assert {name: state["context"]["cookiecutter"][name] for name in NASTY} == NASTY
+
+
+def test_a_template_named_by_a_relative_path_is_remembered_by_its_whole_one(tmp_path: Path) -> None:
+    """fault 16"""
+    repository = committed_copy(tmp_path)
+    elsewhere = tmp_path / "work"
+    elsewhere.mkdir()
+    command = [str(Path(sys.executable).parent / "cookiecutter"), "--no-input", f"../{repository.name}"]
+    environment = {**os.environ, "PWD": str(elsewhere), "GIT_DIR": str(tmp_path / "another")}  # as a shell would
+    subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=True)
+    state = json.loads((elsewhere / "ai-service" / ".cruft.json").read_text())
+    assert state["template"] == str(repository)
+
+
+def test_a_template_that_is_no_repository_is_said_to_give_no_updates(tmp_path: Path) -> None:
+    """fault 16"""
+    repository = committed_copy(tmp_path)
+    shutil.rmtree(repository / ".git")
+    command = [str(Path(sys.executable).parent / "cookiecutter"), "--no-input", "-o", str(tmp_path), str(repository)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not (tmp_path / "ai-service" / ".cruft.json").exists()
+    assert "cannot be updated" in done.stdout
 
 
 def committed_copy(folder: Path) -> Path:

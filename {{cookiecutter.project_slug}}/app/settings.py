@@ -5,17 +5,28 @@ value, and names every offending key at once. Start-up, `app doctor` and CI shar
 Gate: deployment.
 """
 
+import json
 import os
 import re
 import tomllib
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, Field, IPvAnyNetwork, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import URL, make_url
 
 ROOT = Path(__file__).resolve().parent.parent
 File = TypeVar("File", bound=BaseModel)
@@ -26,9 +37,45 @@ class SettingsInvalid(Exception):
     """The environment cannot run this service; the message lists each key and what it must be."""
 
 
+def _listed(value: Any) -> Any:
+    """A list as JSON or separated by commas, as the environment can say it."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return _decoded(value, 'a JSON list such as ["a", "b"], or a, b')
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def _mapped(value: Any) -> Any:
+    return _decoded(value, 'a JSON object such as {"name": "value"}') if isinstance(value, str) else value
+
+
+def _decoded(value: str, form: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError(f"must be {form}") from None
+
+
+# The settings library would decode JSON before any validator, and end in a traceback for what is none.
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_listed)]
+Secrets = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_mapped)]
+
+
+def sqlite_url(file: Path) -> str:
+    """The address of an SQLite file, whatever its path holds."""
+    return URL.create("sqlite", database=str(file)).render_as_string()
+
+
 class Settings(BaseSettings):
     # Of the service's own folder, so that `app` does the same wherever it is called. ENV_FILE names another.
-    model_config = SettingsConfigDict(env_file=os.environ.get("ENV_FILE", str(ROOT / ".env")), extra="ignore")
+    model_config = SettingsConfigDict(
+        env_file=os.environ.get("ENV_FILE", str(ROOT / ".env")),
+        env_file_encoding="utf-8-sig",
+        env_ignore_empty=True,  # compose passes `KEY=` for a value that is not set
+        extra="ignore",
+    )
 
     environment: Literal["development", "test", "staging", "production"] = "development"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -63,30 +110,46 @@ class Settings(BaseSettings):
     oidc_issuer: str | None = None
     oidc_audience: str | None = None  # of access tokens: this API
     oidc_jwks_url: str | None = None
-    oidc_algorithms: tuple[str, ...] = ("RS256", "ES256")
+    oidc_algorithms: Names = ("RS256", "ES256")
     oidc_token_type: str = "at+jwt"  # noqa: S105 - RFC 9068; some providers write JWT
     oidc_client_id: str | None = None  # with the two addresses below people sign in to the console
     oidc_client_secret: SecretStr | None = None
     oidc_authorization_url: str | None = None
     oidc_token_url: str | None = None
 
-    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()  # whose X-Forwarded-For says where a request comes from
-    cors_origins: tuple[str, ...] = ()  # browser origins that may read the API, exactly
-    egress_allow: tuple[str, ...] = ()  # origins that tools may reach
-    answer_links_allow: tuple[str, ...] = ()  # origins that an agent's answer may link to
-    tool_secrets: dict[str, SecretStr] = Field(default_factory=dict)  # by name of the tool server
+    trusted_proxies: Networks = ()  # whose X-Forwarded-For says where a request comes from
+    cors_origins: Names = ()  # browser origins that may read the API, exactly
+    egress_allow: Names = ()  # origins that tools may reach
+    answer_links_allow: Names = ()  # origins that an agent's answer may link to
+    tool_secrets: Secrets = Field(default_factory=dict)  # by name of the tool server
     sentry_dsn: str | None = None
     otel_exporter_otlp_endpoint: str | None = None
 
     @field_validator("database_url")
     @classmethod
     def _below_the_service(cls, url: str) -> str:
-        path = url.removeprefix("sqlite:///")
-        return url if path == url or Path(path).is_absolute() else f"sqlite:///{ROOT / path}"
+        if not url.startswith("sqlite:///"):
+            return url
+        path = make_url(url).database  # decoded: a `?` or `%` of a folder's name is syntax in a URL
+        return url if path in {None, "", ":memory:"} or Path(str(path)).is_absolute() else sqlite_url(ROOT / str(path))
+
+    @field_validator("session_secret", "model_api_key", "oidc_client_secret", "tool_secrets")
+    @classmethod
+    def _never_blank(cls, value: Any) -> Any:
+        """A secret of nothing but spaces is a missing one, and is refused as such rather than sent."""
+        values = value.values() if isinstance(value, dict) else [value]
+        if any(secret is not None and not secret.get_secret_value().strip() for secret in values):
+            raise ValueError("must not be blank: give a value or leave the key out")
+        return value
 
     @property
     def is_sqlite(self) -> bool:
         return self.database_url.startswith("sqlite")
+
+    @property
+    def sqlite_file(self) -> Path:
+        """Where an SQLite database is."""
+        return Path(str(make_url(self.database_url).database))
 
     @property
     def owner_database_url(self) -> str:
@@ -133,6 +196,8 @@ class Settings(BaseSettings):
         if self.model_provider not in {"offline", "bedrock"} and self.model_api_key is None:
             problems.append(f"MODEL_API_KEY: needed because MODEL_PROVIDER is {self.model_provider}")
         problems.extend(self._oidc_gaps())
+        if urlsplit(self.public_url).path.strip("/"):
+            problems.append("PUBLIC_URL: without a path; the service answers at the root of its own host name")
         if "*" in self.cors_origins:
             problems.append("CORS_ORIGINS: name each origin; * would let any page read the API")
         if any(network.prefixlen == 0 for network in self.trusted_proxies):
@@ -215,6 +280,8 @@ def load_settings(**overrides: object) -> Settings:
     """Read the environment. Raises SettingsInvalid naming every key that cannot be used."""
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
+    except UnicodeError:
+        raise SettingsInvalid(f"{Settings.model_config['env_file']} must be UTF-8 text: save it as such") from None
     except ValidationError as error:
         lines: list[str] = []
         for issue in error.errors(include_input=False, include_url=False):

@@ -25,7 +25,7 @@ from rich.table import Table
 from app.bootstrap import open_runtime
 from app.budgets.caps import Payer
 from app.entrypoints.schema import migrate
-from app.settings import Settings, load_settings
+from app.settings import Settings, load_settings, sqlite_url
 from app.telemetry.logs import configure_logs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -268,7 +268,7 @@ def main() -> int:
         port, operations_port = _free_ports(2)
         settings = load_settings(
             environment="development",
-            database_url=f"sqlite:///{folder / 'demo.db'}",
+            database_url=sqlite_url(folder / "demo.db"),
             model_provider="offline",
             port=int(os.environ.get("PORT", port)),
             operations_port=operations_port,
@@ -279,7 +279,7 @@ def main() -> int:
             keys = asyncio.run(_people(settings))
         with (
             _service(settings, folder) as process,
-            httpx2.Client(base_url=f"http://127.0.0.1:{settings.port}") as client,
+            httpx2.Client(base_url=f"http://127.0.0.1:{settings.port}", trust_env=False) as client,
         ):
             try:
                 _wait_until_ready(client, process)

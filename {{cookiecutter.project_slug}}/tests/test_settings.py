@@ -1,9 +1,16 @@
+import os
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from app import settings as settings_module
+from app.db.engine import sync_engine
 from app.identity.roles import Roles
-from app.settings import SettingsInvalid, load_settings
+from app.settings import ROOT, SettingsInvalid, load_settings
 
 PRODUCTION = {
     "environment": "production",
@@ -38,6 +45,91 @@ def test_a_complete_production_environment_is_accepted() -> None:
 def test_an_unsafe_production_value_is_refused_by_name(change: dict[str, object], named: str) -> None:
     with pytest.raises(SettingsInvalid, match=named):
         load_settings(**{**PRODUCTION, **change})
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("https://a.example", ("https://a.example",)),
+        ("https://a.example, https://b.example,", ("https://a.example", "https://b.example")),
+        ('["https://a.example"]', ("https://a.example",)),
+        ("[]", ()),
+        ("", ()),
+    ],
+)
+@pytest.mark.parametrize("key", ["EGRESS_ALLOW", "CORS_ORIGINS", "ANSWER_LINKS_ALLOW"])
+def test_a_list_is_said_with_commas_or_as_json(
+    monkeypatch: pytest.MonkeyPatch, key: str, given: str, read: tuple[str, ...]
+) -> None:
+    """fault 20"""
+    monkeypatch.setenv(key, given)
+    assert getattr(load_settings(), key.lower()) == read
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "told"),
+    [
+        ("EGRESS_ALLOW", "[https://a.example]", "EGRESS_ALLOW: must be a JSON list"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8, nonsense", "TRUSTED_PROXIES"),
+        ("TOOL_SECRETS", "crm=x", "TOOL_SECRETS: must be a JSON object"),
+        ("TOOL_SECRETS", '{"crm": " "}', "TOOL_SECRETS: must not be blank"),
+        ("MODEL_API_KEY", "  ", "MODEL_API_KEY: must not be blank"),
+        ("SESSION_SECRET", "\t", "SESSION_SECRET: must not be blank"),
+        ("OIDC_CLIENT_SECRET", " ", "OIDC_CLIENT_SECRET: must not be blank"),
+        ("PUBLIC_URL", "https://x.example/app", "PUBLIC_URL: without a path"),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_named_with_what_it_must_be(
+    monkeypatch: pytest.MonkeyPatch, key: str, given: str, told: str
+) -> None:
+    """fault 20, 21, 29"""
+    monkeypatch.setenv(key, given)
+    with pytest.raises(SettingsInvalid, match=told):
+        load_settings()
+
+
+@pytest.mark.parametrize("key", ["MODEL_API_KEY", "SESSION_SECRET", "MODEL_PROVIDER", "PUBLIC_URL"])
+def test_an_empty_value_is_a_missing_one(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """fault 21: compose passes `KEY=` for what is not set."""
+    for name, value in PRODUCTION.items():
+        monkeypatch.setenv(name.upper(), value)
+    assert load_settings().environment == "production"
+    monkeypatch.setenv(key, "")
+    with pytest.raises(SettingsInvalid, match=key):
+        load_settings()
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    """fault 20"""
+    file = tmp_path / "settings"
+    for encoding, is_read in (("utf-8-sig", True), ("utf-16", False)):
+        file.write_text("PORT=8123\n", encoding=encoding)
+        code = "from app.settings import SettingsInvalid, load_settings\ntry: print(load_settings().port)\n"
+        code += "except SettingsInvalid as error: print(error)\n"
+        environment = {**os.environ, "ENV_FILE": str(file)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == ("8123" if is_read else f"{file} must be UTF-8 text: save it as such")
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b", "a b", "a:b", "a#b", "é中", "a?b%3F&mode=ro", "a'\"b", "%"])
+def test_the_database_is_the_file_that_was_named_whatever_its_folder_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """fault 15"""
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.setattr(settings_module, "ROOT", folder)
+    read = load_settings(database_url="sqlite:///data/app.db")
+    assert read.sqlite_file == folder / "data" / "app.db"
+    engine = sync_engine(read.database_url)
+    with engine.connect() as connection:
+        connection.execute(sa.text("CREATE TABLE here (a INTEGER)"))
+        connection.commit()
+    engine.dispose()
+    with sqlite3.connect(read.sqlite_file) as opened:
+        assert opened.execute("SELECT name FROM sqlite_master").fetchall() == [("here",)]
 
 
 def test_every_problem_is_named_at_once_and_no_value_is_shown() -> None:

@@ -1,12 +1,17 @@
 """Characters that a person does not see and a model reads: removed before a provider or an identifier gets them.
 
-Tag characters, zero-width and bidirectional controls, runs of variation selectors and lone surrogates carry hidden
-instructions ("ASCII smuggling") or show one text and mean another (Unicode TR 36, CVE-2021-42574). What scripts and
-emoji need of them stays: joiners between letters of scripts that join, or between emoji; one selector after its base.
+Tag characters, zero-width and bidirectional controls, variation selectors, characters for private use or of no
+assignment, and lone surrogates carry hidden instructions ("ASCII smuggling") or show one text and mean another (Unicode
+TR 36, CVE-2021-42574). What scripts and emoji need of them stays: joiners between letters of scripts that join, or
+between emoji; a selector in a sequence that Unicode has registered. The registry of ideographic variants (UTS 37) has
+up to a hundred for one ideograph, room enough for a message: those are removed, and the ideograph stays.
 Gate: validation.
 """
 
 import re
+import unicodedata
+
+from wcwidth.table_vs16 import VS16_NARROW_TO_WIDE
 
 JOINERS = "\u200c\u200d"
 # Emoji flags of regions are spelt with tag characters; these are the only ones recommended for interchange (UTS 51).
@@ -18,19 +23,34 @@ _KEPT_FLAG = re.compile("|".join(map(re.escape, _FLAGS)))
 _SUSPECT = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\ud800-\udfff"
+    "\ue000-\uf8ff\U000f0000-\U0010ffff"  # for private use
     "\u2800\U00013430-\U0001345f\U00016fe4\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _JOINING_SCRIPTS = re.compile(
     r"[\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u17ff\u1800-\u18af\ufb50-\ufdff\ufe70-\ufefe]"
 )
 _EMOJI = re.compile(r"[\u00a9\u00ae\u203c-\u3299\U0001f000-\U0001faff]")
-_VARIANTS = re.compile(r"[\u1800-\u18af\u2200-\u22ff\u2e80-\u9fff\ua840-\ua877\uf900-\ufaff\U00020000-\U0003ffff]")
-_SELECTOR = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+# Bases with a look as text and one as emoji (UTS 51), from the kept table of a terminal library.
+_TWO_LOOKS = frozenset(
+    chr(code) for ranges in VS16_NARROW_TO_WIDE.values() for first, last in ranges for code in range(first, last + 1)
+)
+# Standardized variants (UCD, StandardizedVariants.txt) of mathematical signs and of punctuation.
+_VARIANTS = {
+    "\ufe00": frozenset(
+        "0\u2205\u2229\u222a\u2268\u2269\u2272\u2273\u228a\u228b\u2293\u2294\u2295\u2297\u229c\u22da\u22db\u2a3c\u2a3d\u2a9d\u2a9e"
+        "\u2aac\u2aad\u2acb\u2acc\u3001\u3002\uff01\uff0c\uff0e\uff1a\uff1b\uff1f"
+    ),
+    "\ufe01": frozenset("\u3001\u3002\uff01\uff0c\uff0e\uff1a\uff1b\uff1f"),
+    "\ufe0e": _TWO_LOOKS,
+    "\ufe0f": _TWO_LOOKS,
+}
 _MODIFIER = re.compile("[\ufe0f\U0001f3fb-\U0001f3ff]")
 
 
 def cleaned(text: str) -> str:
     """The text without what cannot be seen in it. Visible text comes back unchanged."""
+    if not text.isascii() and (unassigned := [c for c in set(text) if unicodedata.category(c) == "Cn"]):
+        text = text.translate(dict.fromkeys(map(ord, unassigned)))
     if _SUSPECT.search(text) is None:
         return text
     kept: list[str] = []
@@ -58,10 +78,7 @@ def _needed(text: str, at: int) -> bool:
     before, after = text[at - 1 : at], text[at + 1 : at + 2]
     if text[at] in JOINERS:
         return _joins(text, at, after)
-    # One selector chooses the look of the character before it: text or emoji, or the variant of an ideograph or sign.
-    if text[at] in "\ufe0e\ufe0f":
-        return bool(before) and (before in "0123456789#*" or _EMOJI.fullmatch(before) is not None)
-    return _SELECTOR.fullmatch(text[at]) is not None and _VARIANTS.fullmatch(before) is not None
+    return before in _VARIANTS.get(text[at], ())
 
 
 def _joins(text: str, at: int, after: str) -> bool:

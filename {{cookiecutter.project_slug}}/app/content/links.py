@@ -16,7 +16,10 @@ from markdown_it import MarkdownIt
 
 REMOVED = "[link removed]"
 # Two readings: some clients let markup through, some show it; what one of them hides from Markdown the other does not.
-_PARSERS = (MarkdownIt("commonmark"), MarkdownIt("commonmark", {"html": False}))
+_MAX_NESTING = 100  # levels of blocks; what is nested deeper is seen by some renderer and not by these: it is refused
+_PARSERS = tuple(
+    MarkdownIt("commonmark", {"html": with_markup, "maxNesting": _MAX_NESTING}) for with_markup in (True, False)
+)
 _MARKUP = re.compile(r"<(?=[a-zA-Z/!?])")
 # All that may begin with "<" and stay: plain formatting without addresses, an unknown name alone (`List<String>`), an
 # autolink, which is judged as an address. Attributes are not parsed: parsers differ in how, and attackers know it.
@@ -32,6 +35,11 @@ _HARMLESS = re.compile(
 # An address as a person would see it, up to where any renderer would end it.
 _REST = r"""[^\s<>"'`|)\]{}]+"""
 _BARE = re.compile(rf"(?:[a-z][a-z0-9+.\-]{{0,30}}:)?[/\\]{{2,}}{_REST}|(?<![A-Za-z0-9])www\.{_REST}", re.IGNORECASE)
+# A browser reads an authority up to one of these alone: `https://good.example'@evil.example` is at evil.example (WHATWG
+# URL, authority state), and quotes, brackets and a no-break space may stand in the name of a user or of a host.
+_AUTHORITY = re.compile(r"[^ \t\n\r\f<>/?#\\]*")
+_NO_PATH_YET = re.compile(r"(?:[a-z][a-z0-9+.\-]*:)?[/\\]*[^/\\?#]*\Z", re.IGNORECASE)
+_TO_THE_NEXT_SPACE = re.compile(r"[^ \t\n\r\f<>]*")
 _IN_BRACKETS = re.compile(rf"<(?:{_BARE.pattern})>", re.IGNORECASE)
 _SCHEME = re.compile(
     r"(?<![a-z0-9])(?:(?:javascript|vbscript|file|blob|filesystem|mailto|tel|sms|intent|xmpp|https?|ftp|wss?):"
@@ -86,11 +94,21 @@ class Links:
     def _reaches_out(self, text: str) -> bool:
         if not _may_reach_out(text):
             return False
-        return not all(map(self.allows, _addresses(text))) or _has_active_markup(text)
+        try:
+            return not all(map(self.allows, _addresses(text))) or _has_active_markup(text)
+        except _TooDeep:
+            return True
 
     def _without_addresses(self, text: str) -> str:
         for form in (_IN_BRACKETS, _BARE, _SCHEME):
-            text = form.sub(lambda found: found[0] if self.allows(_trimmed(found[0])) else REMOVED, text)
+            parts, at = [], 0
+            while found := form.search(text, at):
+                parts.append(text[at : found.start()])
+                address, at = _longest(found), found.end()
+                if address != found[0]:
+                    at = _TO_THE_NEXT_SPACE.match(text, at).end()  # type: ignore[union-attr] - may match nothing
+                parts.append(found[0] if self.allows(_trimmed(address)) else REMOVED)
+            text = "".join([*parts, text[at:]])
         return text
 
     def _without_obscured(self, text: str) -> str:
@@ -102,6 +120,10 @@ class Links:
             return f"{found[1]}{REMOVED})" if found[1] else f"{found[2]}{REMOVED}"
 
         return _DESTINATION.sub(cut, text)
+
+
+class _TooDeep(Exception):
+    """A text whose nesting no reading here can follow to its end."""
 
 
 _PORTS = {"http": 80, "https": 443}
@@ -119,6 +141,16 @@ def _trimmed(address: str) -> str:
     return address.lstrip("<").rstrip(".,;:!?*_~)]}>")
 
 
+def _longest(found: re.Match[str]) -> str:
+    """An address as the reader that takes most of the text for it: with what could still belong to its authority."""
+    if not _NO_PATH_YET.match(found[0]):
+        return found[0]
+    rest = _AUTHORITY.match(found.string, found.end())[0]  # type: ignore[index] - may match nothing
+    is_user = "@" in rest
+    is_host = bool(rest) and not rest[0].isspace() and re.search(r"[.\u3002\uff0e\uff61]\w", rest) is not None
+    return found[0] + rest if is_user or is_host else found[0]
+
+
 def _may_reach_out(text: str) -> bool:
     """Cheap and generous: most strings hold none of these."""
     return re.search(r"[<:\]\\&]|//|www\.", text, re.IGNORECASE) is not None
@@ -132,8 +164,8 @@ def _addresses(text: str) -> Iterator[str]:
                 yield unquote(str(token.attrs[name])) if _is_odd(str(token.attrs[name])) else str(token.attrs[name])
     plain = re.sub(r"[\x00-\x08\x0e-\x1f]", "", html.unescape(text))
     for form in (_BARE, _SCHEME):
-        yield from (_trimmed(found[0]) for found in form.finditer(plain))
-        yield from (_trimmed(found[0]) for found in form.finditer(re.sub(r"\\(?=[^\w\s])", "", plain)))
+        for reading in (plain, re.sub(r"\\(?=[^\w\s])", "", plain)):
+            yield from (_trimmed(_longest(found)) for found in form.finditer(reading))
 
 
 def _is_odd(address: str) -> bool:
@@ -145,6 +177,8 @@ def _tokens(text: str) -> Iterator[Any]:
     for parser in _PARSERS:
         for reading in dict.fromkeys((text, re.sub(r"(?m)^[ \t>]+", "", text))):
             for block in parser.parse(reading):
+                if block.level >= _MAX_NESTING - 2:  # a level more, and the parser would have left it out
+                    raise _TooDeep
                 yield block
                 yield from _below(block)
 

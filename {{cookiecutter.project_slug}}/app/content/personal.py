@@ -24,12 +24,16 @@ class Found:
 
 
 def _is_iban(text: str) -> bool:
-    return iban.is_valid(text)
+    compact = text.replace(" ", "").replace("-", "")
+    digits = "".join(str(int(char, 36)) for char in compact[4:] + compact[:4])
+    return int(digits) % 97 == 1 and iban.is_valid(text)  # ISO 13616; the cheap part first
 
 
 def _is_card(text: str) -> bool:
+    if text[0] not in "23456":
+        return False
     digits = re.sub(r"\D", "", text)
-    return 13 <= len(digits) <= 19 and digits[0] in "23456" and len(set(digits)) > 1 and luhn.is_valid(digits)
+    return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and luhn.is_valid(digits)
 
 
 def _is_address(text: str) -> bool:
@@ -75,6 +79,7 @@ _FORMS: dict[str, tuple[str, Callable[[str], bool] | None]] = {
     "ip": (_IP_FORM, _is_address),
     "phone": (_PHONE_FORM, _is_phone),
 }
+_SHORTEST = {"iban": 15, "card": 13}  # characters of kinds whose form has no end of its own
 _ANY = re.compile("|".join(f"(?P<{kind}>{form})" for kind, (form, _) in _FORMS.items()))
 # Same length, so that what is found can be cut out of the original.
 _PLAIN = str.maketrans(
@@ -115,8 +120,23 @@ def _in_piece(text: str, offset: int) -> Iterator[Found]:
     while match := _ANY.search(text, at):
         kind = str(match.lastgroup)
         check = _FORMS[kind][1]
-        if check is None or check(match[0]):
-            yield Found(offset + match.start(), offset + match.end(), kind)
-            at = match.end()
-        else:
+        end = match.end() if check is None or check(match[0]) else _end_of_shorter(text, match, kind, check)
+        if end is None:
             at = match.start() + 1
+        else:
+            yield Found(offset + match.start(), offset + end, kind)
+            at = end
+
+
+def _end_of_shorter(text: str, match: re.Match[str], kind: str, check: Callable[[str], bool]) -> int | None:
+    """Where a valid value ends that is the beginning of a match; None where there is none.
+
+    A form takes as much as it can, and so the first letters or digits of what follows a value, too (`… 1111 12/27`,
+    `…73201 for the`): shorter readings are tried, each ending at a gap in the text."""
+    shortest = _SHORTEST.get(kind)
+    if shortest is None:
+        return None
+    for end in range(match.end() - 1, match.start() + shortest - 1, -1):
+        if text[end - 1].isalnum() and not text[end].isalnum() and check(text[match.start() : end]):
+            return end
+    return None

@@ -18,7 +18,7 @@ from app.entrypoints.terminal import err, out
 from app.errors import RequestInvalid
 from app.evals.runner import EvalReport, run_evals
 from app.features import FEATURES
-from app.settings import load_settings
+from app.settings import load_settings, sqlite_url
 
 evals = typer.Typer(no_args_is_help=True, help="Evaluation sets of the features.")
 
@@ -49,7 +49,7 @@ def run(
 
 
 async def _reports(folder: str, only: str | None, *, quiet: bool) -> list[EvalReport]:
-    settings = load_settings(database_url=f"sqlite:///{Path(folder) / 'evals.db'}", environment="test")
+    settings = load_settings(database_url=sqlite_url(Path(folder) / "evals.db"), environment="test")
     schema.migrate(settings)
     chosen = [f for f in FEATURES if f.evals and only in {None, f.name}]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

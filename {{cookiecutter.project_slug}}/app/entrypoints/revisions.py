@@ -10,7 +10,7 @@ FIELDS = frozenset({"revision", "down_revision", "depends_on"})
 
 def all_applied(migrations: Path, stored: Collection[str]) -> bool:
     """Whether the stored heads cover every migration of these folders. False as well where that is in doubt:
-    a head that no file has, a revision that is not a literal, or a label in place of one."""
+    a head that no file has, no file at all, a revision that is not a literal, or a label in place of one."""
     parents: dict[str, tuple[str, ...]] = {}
     for file in sorted(migrations.glob("*/*.py")):
         try:
@@ -31,7 +31,7 @@ def all_applied(migrations: Path, stored: Collection[str]) -> bool:
         if revision not in applied:
             applied.add(revision)
             due += parents[revision]
-    return applied == set(parents)
+    return bool(parents) and applied == set(parents)
 
 
 def _fields(file: Path) -> dict[str, Any]:

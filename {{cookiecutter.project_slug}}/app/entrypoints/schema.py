@@ -1,6 +1,8 @@
 """The database schema: bring it to the newest, or say that it is not."""
 
-from collections.abc import Callable
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.util import CommandError
 
+MIGRATION_LOCK = 7_231_904_512  # any number that no other lock of this database uses
+
 
 class SchemaBehind(Exception):
     """The database is older than the code."""
@@ -29,13 +33,20 @@ class MigrationFailed(Exception):
 def alembic_config(settings: Settings) -> "Config":
     from alembic.config import Config  # noqa: PLC0415 - a process that serves does not migrate
 
-    config = Config(str(ROOT / "alembic.ini"))
+    config = Config(toml_file=ROOT / "pyproject.toml")
     config.attributes["database_url"] = settings.owner_database_url
     return config
 
 
 def migrate(settings: Settings) -> None:
-    """Apply every migration of both roots and of the durable engine. Safe to repeat."""
+    """Apply every migration of both roots and of the durable engine. Safe to repeat, and to run several at once.
+
+    Raises MigrationFailed."""
+    with one_at_a_time(settings):
+        _migrate(settings)
+
+
+def _migrate(settings: Settings) -> None:
     from alembic import command  # noqa: PLC0415 - as in alembic_config
     from alembic.util import CommandError  # noqa: PLC0415
 
@@ -49,6 +60,26 @@ def migrate(settings: Settings) -> None:
     migrate_engine(settings, role)
     if not settings.is_sqlite:
         _as_owner(settings, _put_up_walls)
+
+
+@contextmanager
+def one_at_a_time(settings: Settings) -> Iterator[None]:
+    """Wait until no other process migrates this database: by an advisory lock or a file's."""
+    if settings.is_sqlite:
+        file = settings.sqlite_file
+        sync_engine(settings.database_url).dispose()  # raises StorageUnavailable, naming the setting
+        with file.with_name(f"{file.name}.migrating").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        return
+    engine = sync_engine(settings.owner_database_url)
+    try:
+        with engine.connect() as connection:
+            connection.execute(sa.select(sa.func.pg_advisory_lock(MIGRATION_LOCK)))
+            connection.commit()  # the lock is the session's, and no transaction stays open beside the migrations
+            yield
+    finally:
+        engine.dispose()
 
 
 def _service_role(settings: Settings) -> str | None:
@@ -96,6 +127,8 @@ def require_current(settings: Settings) -> None:
     from alembic.util import CommandError  # noqa: PLC0415
 
     script = ScriptDirectory.from_config(alembic_config(settings))
+    if not script.get_heads():  # nothing to be behind of, and so nothing shown
+        raise MigrationFailed(f"No migration was found in {ROOT / 'migrations'}: the installation is not complete.")
     try:
         applied = {revision.revision for revision in script.get_all_current(tuple(stored))}
     except CommandError as error:

@@ -157,14 +157,30 @@ class Catalog:
             return None
         return model.context_window
 
-    def cost_micro(self, tier: str, *, input_tokens: int, output_tokens: int) -> int:
-        """The price of one call in micro-dollars, rounded up. Raises ModelUnpriced, never answers 0 for unknown."""
+    def cost_micro(
+        self,
+        tier: str,
+        *,
+        input_tokens: int,
+        output_tokens: int,
+        cache_read_tokens: int = 0,
+        cache_write_tokens: int = 0,
+    ) -> int:
+        """The price of one call in micro-dollars, rounded up. Raises ModelUnpriced, never answers 0 for unknown.
+
+        `input_tokens` include those read from the provider's cache or written to it, which have prices of their own in
+        the library's table; with prices from config/models.toml they cost what all input costs."""
         entry = self.entry(tier)
         if entry.input_usd_per_mtok is not None and entry.output_usd_per_mtok is not None:
             parts = input_tokens * entry.input_usd_per_mtok + output_tokens * entry.output_usd_per_mtok
             return to_micro(parts / MILLION)
         try:
-            usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+            usage = Usage(
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                cache_read_tokens=cache_read_tokens or None,
+                cache_write_tokens=cache_write_tokens or None,
+            )
             price = calc_price(usage, model_ref=entry.model, provider_id=_PRICE_IDS.get(self.provider, self.provider))
         except LookupError:
             raise ModelUnpriced(

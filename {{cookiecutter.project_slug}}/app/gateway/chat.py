@@ -21,9 +21,10 @@ from app.gateway.cache import Cache, Kept
 from app.gateway.catalog import Catalog
 from app.gateway.chat_pieces import Gathered, in_pieces
 from app.gateway.chat_redaction import Body, Restoring, hidden_chat, shown_chat
-from app.gateway.forwarding import Upstream, usage_of
+from app.gateway.forwarding import Upstream
 from app.gateway.ladder import Ladder, Rung
 from app.gateway.metered import MESSAGE_OVERHEAD_TOKENS, Bill, CallContext, MeteredModel, charged
+from app.gateway.provider_json import usage_of
 from app.gateway.routing import Look, Route, Routing
 from app.switches.board import Board
 from app.telemetry.metrics import CACHED_ANSWERS

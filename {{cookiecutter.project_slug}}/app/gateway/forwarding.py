@@ -4,17 +4,16 @@ What a caller may say there is passed on as it is, so this service need not know
 request here is one request at the provider. Connections are kept and shared. Gate: cost.
 """
 
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import httpx2
 from pydantic_ai.exceptions import ModelConnectionError, ModelHTTPError, UnexpectedModelBehavior
-from pydantic_ai.usage import RequestUsage
 
-Body = dict[str, Any]
+from app.gateway.provider_json import Body, answer_of, chunk_of
+
 ADDRESSES = {
     "openai": "https://api.openai.com/v1",
     "anthropic": "https://api.anthropic.com/v1",
@@ -50,10 +49,7 @@ class Forwarded:
                 raw += piece
                 if len(raw) > MOST_BYTES:
                     raise UnexpectedModelBehavior("an answer beyond all bounds")
-        answer = _object(raw, "message")
-        if not answer.get("choices"):
-            raise UnexpectedModelBehavior("an answer without choices")
-        return answer
+        return answer_of(raw)
 
     @asynccontextmanager
     async def stream(self, body: Body) -> AsyncGenerator[AsyncIterator[Body]]:
@@ -93,45 +89,10 @@ async def _pieces(response: httpx2.Response) -> AsyncIterator[Body]:
             raise UnexpectedModelBehavior("an answer beyond all bounds")
         if event.data == END:
             return
-        piece = _object(event.data, "delta")
-        if "error" in piece:
+        piece = chunk_of(event.data)
+        if piece.get("error"):  # some say `null` in every chunk
             raise ModelConnectionError("", "the provider gave up")
-        finished = finished or any(choice.get("finish_reason") for choice in piece.get("choices") or ())
+        finished = finished or any(choice.get("finish_reason") for choice in piece["choices"])
         yield piece
     if not finished:
         raise ModelConnectionError("", "the stream broke off")
-
-
-def _object(raw: bytes | bytearray | str, said: str) -> Body:
-    """An answer, or a piece of one, of which `said` is what each choice says."""
-    try:
-        found = json.loads(raw)
-    except (ValueError, RecursionError):
-        found = None
-    choices = (found.get("choices") or []) if isinstance(found, dict) else None
-    if not isinstance(choices, list) or not all(_is_choice(choice, said) for choice in choices):
-        raise UnexpectedModelBehavior("not what a chat is answered")
-    return dict(found)
-
-
-def _is_choice(choice: Any, said: str) -> bool:
-    told = choice.get(said) if isinstance(choice, dict) else None
-    if not isinstance(told, dict) or not isinstance(told.get("content"), str | None):
-        return False
-    calls = told.get("tool_calls") or []
-    return isinstance(calls, list) and all(_is_call(call) for call in calls)
-
-
-def _is_call(call: Any) -> bool:
-    function = (call.get("function") or {}) if isinstance(call, dict) else None
-    return isinstance(function, dict) and isinstance(function.get("arguments") or "", str)
-
-
-def usage_of(answer: Mapping[str, Any]) -> RequestUsage | None:
-    """The tokens an answer was billed for, as the provider reports them; None where it does not say."""
-    told = answer.get("usage")
-    if not isinstance(told, dict):
-        return None
-    counts = [told.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    known = [count for count in counts if isinstance(count, int)]
-    return RequestUsage(input_tokens=known[0], output_tokens=known[1]) if len(known) == len(counts) else None

@@ -154,4 +154,4 @@ def migrate_engine(settings: Settings, role: str | None) -> None:
 
 
 def _lock_folder(settings: Settings) -> Path:
-    return Path(settings.database_url.removeprefix("sqlite:///")).resolve().parent / "locks"
+    return settings.sqlite_file.resolve().parent / "locks"

@@ -7,6 +7,7 @@ redirect is a request that is checked like the first. Proxies from the environme
 """
 
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -23,6 +24,7 @@ import httpx2
 MAX_RESPONSE_BYTES = 256_000
 MAX_REDIRECTS = 3
 Origin = tuple[str, str, int]
+_UNREADABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\\]")
 
 
 class EgressRefused(Exception):
@@ -101,11 +103,16 @@ class Egress:
 
     def _require_allowed(self, url: str) -> SplitResult:
         """By the very letters of the URL: whoever reads it otherwise than we do may reach another host."""
+        if _UNREADABLE.search(url):  # `urlsplit` drops some of these in silence, the HTTP client refuses them
+            raise EgressRefused("a space, a control character or a backslash in a URL is not allowed")
         try:
             parts = urlsplit(url)
             origin = _origin(parts)
-        except ValueError:
+            read = httpx2.URL(url)  # the reader that sends: its refusal belongs before the request
+        except (ValueError, httpx2.InvalidURL):
             raise EgressRefused("not an absolute http(s) URL") from None
+        if (read.scheme, read.host.lower(), read.port or _port(parts)) != origin:
+            raise EgressRefused("this URL can be read as that of another host")
         if parts.username is not None or parts.password is not None:
             raise EgressRefused("credentials in a URL are not allowed")
         if origin not in self._origins:
@@ -176,28 +183,32 @@ class _Counted(httpx2.AsyncByteStream):
         await self._stream.aclose()
 
 
-# Addresses the standard library calls global, and that lead to private ones or to many hosts at once.
-_LEADING_INSIDE = tuple(
-    ipaddress.ip_network(net)
-    for net in (
-        "64:ff9b::/96",
-        "64:ff9b:1::/48",
-        "2002::/16",
-        "::/96",
-        "fec0::/10",
-        "::ffff:0:0:0/96",
-        "192.88.99.0/24",
-        "5f00::/16",
-        "3fff::/20",
-    )
-)
+# What is not one host on the public internet: IANA's special-purpose registries for IPv4 and IPv6 (RFC 6890), whole,
+# because the standard library's word for public leaves out some of it, and differs from release to release.
+_SPECIAL_V4 = (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+    "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
+    "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+    "168.63.129.16/32",  # of no registry: a cloud's own agent, answered inside each of its machines
+)  # fmt: skip
+_SPECIAL_V6 = (
+    "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
+)  # fmt: skip
+_GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")  # the only part given out so far (RFC 4291)
+_SPECIAL = tuple(map(ipaddress.ip_network, (*_SPECIAL_V4, *_SPECIAL_V6)))
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one host on the public internet, and is not a tunnel to anything else."""
+    """Whether an address is one host on the public internet, and is not a tunnel to anything else.
+
+    An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) is judged as the one it is."""
     ip = ipaddress.ip_address(address)
-    inside = any(ip.version == net.version and ip in net for net in _LEADING_INSIDE)
-    return ip.is_global and not ip.is_multicast and not inside
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        elif ip.scope_id is not None or ip not in _GLOBAL_V6:
+            return False
+    return not any(ip.version == network.version and ip in network for network in _SPECIAL)
 
 
 def _bare_origin(item: str) -> Origin:

@@ -22,6 +22,14 @@ TAGS = "".join(chr(0xE0000 + ord(char)) for char in "obey")
         (f"\U0001f3f4{TAGS}\U000e007f", "\U0001f3f4"),
         ("one\u2028two", "one\ntwo"),
         ("\ufeffstart", "start"),
+        # fault 38: eight bits a character behind neighbours of some class, private use, unassigned
+        ("中\U000e0100文\U000e01ef", "中文"),
+        ("葛\U000e0100城", "葛城"),
+        ("あ\ufe0fい\ufe0e", "あい"),
+        ("∀\ufe00", "∀"),
+        ("∩\ufe01", "∩"),
+        ("a\ue000b\U000f1234c\U0010fffd", "abc"),
+        ("a\u0378b\U000e0fffc", "abc"),
     ],
 )
 def test_hidden_characters_are_removed(text: str, seen: str) -> None:
@@ -33,7 +41,9 @@ def test_hidden_characters_are_removed(text: str, seen: str) -> None:
     "text",
     [
         "plain\ttext\r\n",
-        "葛\U000e0100城",
+        "∩\ufe00 ≤",
+        "#\ufe0f\u20e3",
+        "。\ufe01",
         "👩\u200d👩\u200d👧",
         "👩🏽\u200d🚀",
         "❤\ufe0f",
@@ -44,6 +54,13 @@ def test_hidden_characters_are_removed(text: str, seen: str) -> None:
 )
 def test_visible_text_is_left_alone(text: str) -> None:
     assert cleaned(text) == text
+
+
+@pytest.mark.parametrize("base", ["中", "ᠠ", "∀", "あ", "x", "❤", "🏴", "\U0001f600"])
+def test_no_neighbour_lets_a_message_through(base: str) -> None:
+    """fault 38: eight bits for each visible character, behind any base."""
+    hidden = "".join(base + chr(0xE0100 + byte - 16 if byte >= 16 else 0xFE00 + byte) for byte in b"ignore all\x01")
+    assert cleaned(hidden) == base * 11
 
 
 @given(st.text())

@@ -27,7 +27,7 @@ SERVE = HELP | {
     "aiosqlite", "anyio", "cryptography", "dbos", "fastapi", "genai_prices", "httptools", "httpx2", "itsdangerous",
     "jinja2", "jwt", "limits", "opentelemetry", "prometheus_client", "psycopg", "pydantic", "pydantic_ai",
     "pydantic_settings", "python_multipart", "rfc8785", "secure", "sqlalchemy", "starlette", "stdnum", "structlog",
-    "uuid_utils", "uvicorn", "uvloop",
+    "uuid_utils", "uvicorn", "uvloop", "wcwidth",
     # --- what these import ---
     "annotated_types", "click", "croniter", "dateutil", "deprecated", "dotenv", "greenlet", "griffe", "h11",
     "httpcore2", "idna", "logfire_api", "markupsafe", "packaging", "psycopg_binary", "pydantic_core", "pydantic_graph",

@@ -136,12 +136,41 @@ async def test_a_listed_name_with_a_private_address_is_refused_in_production(sin
         "::127.0.0.1",
         "fec0::1",
         "fd00::1",
+        # fault 41
+        "::ffff:100.100.100.200",
+        "::ffff:100.64.0.1",
+        "::ffff:169.254.169.254",
+        "::ffff:a00:1",
+        "192.0.0.192",
+        "192.0.0.9",
+        "192.31.196.1",
+        "168.63.129.16",
+        "::ffff:168.63.129.16",
+        "100::1",
+        "2001::1",
+        "2001:20::1",
+        "fe80::1",
+        "4000::1",
+        "ff02::1",
     ],
 )
 async def test_an_address_that_leads_inside_is_not_public(address: str) -> None:
     assert not is_public(address)
     assert is_public("93.184.215.14")
     assert is_public("2606:2800:21f:cb07:6820:80da:af6b:8b2c")
+    assert is_public("::ffff:93.184.215.14")
+
+
+@pytest.mark.parametrize(
+    "path", ["/ho\tok", "/ho\nok", "/a b", "/\x7f", "\\x", "/\u00a0", "/\u2028", "/" + "a" * 70_000, "/x\x00"]
+)
+async def test_an_address_that_two_readers_read_differently_is_refused_before_anything_is_sent(
+    sink: Sink, path: str
+) -> None:
+    """fault 42: it ended as an outcome nobody knows, and nothing had been sent."""
+    with pytest.raises(EgressRefused):
+        await _post(_open(sink), sink.url + path)
+    assert sink.hits == []
 
 
 async def test_an_allowed_entry_must_be_a_bare_origin() -> None:

@@ -21,7 +21,7 @@ def _evals(folder: Path) -> subprocess.CompletedProcess[str]:
 def copy(tmp_path: Path) -> Path:
     for name in ("app", "config", "migrations"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "alembic.ini"):
+    for name in ("pyproject.toml",):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 

@@ -1,0 +1,136 @@
+"""Reading what a provider of the OpenAI-compatible interface answers, in one strict place.
+
+Whatever JSON comes, whole or in chunks, ends as an object that can be written as JSON again, of the shape that the rest
+of the gateway relies on, or as UnexpectedModelBehavior. A provider's number is believed only as far as its others bear
+it out: of counts that do not add up, the dearer reading is booked. Gate: errors, cost.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic_ai.exceptions import UnexpectedModelBehavior
+from pydantic_ai.usage import RequestUsage
+
+Body = dict[str, Any]
+MAX_CHOICE = 127
+_MAY_BE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def answer_of(raw: bytes | bytearray) -> Body:
+    """A whole answer. Raises UnexpectedModelBehavior for what is none, or has no choices."""
+    answer = _object(raw)
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise UnexpectedModelBehavior("an answer without choices")
+    return {**answer, "choices": [_choice(choice, "message", at) for at, choice in enumerate(choices)]}
+
+
+def chunk_of(raw: str) -> Body:
+    """A chunk of a streamed answer. One that says nothing is a chunk as well: content filters and usage come in such.
+
+    Raises UnexpectedModelBehavior."""
+    chunk = _object(raw)
+    choices = chunk.get("choices")
+    if not isinstance(choices, list | None):
+        raise UnexpectedModelBehavior("choices that are no list")
+    return {**chunk, "choices": [_choice(choice, "delta", 0) for choice in choices or ()]}
+
+
+def usage_of(answer: Mapping[str, Any]) -> RequestUsage | None:
+    """The tokens an answer was billed for; None where the provider does not say both counts.
+
+    Reasoning that a provider counts outside of its completion is output all the same (`total - prompt`). Input that was
+    read from a cache, or written to one, has a price of its own; where more was cached than sent, none was."""
+    told = answer.get("usage")
+    if not isinstance(told, dict):
+        return None
+    prompt, completion = _count(told.get("prompt_tokens")), _count(told.get("completion_tokens"))
+    if prompt is None or completion is None:
+        return None
+    reasoning = _part(told, "completion_tokens_details", "reasoning_tokens")
+    beside = completion + reasoning if reasoning > completion else 0
+    output = max(completion, (_count(told.get("total_tokens")) or 0) - prompt, beside)
+    read = _part(told, "prompt_tokens_details", "cached_tokens")
+    written = _part(told, "prompt_tokens_details", "cache_write_tokens")
+    if read + written > prompt:
+        read, written = 0, min(written, prompt)
+    return RequestUsage(input_tokens=prompt, output_tokens=output, cache_read_tokens=read, cache_write_tokens=written)
+
+
+def _object(raw: bytes | bytearray | str) -> Body:
+    text = raw if isinstance(raw, str) else raw.decode("utf-8", "replace")
+    try:
+        # Python reads NaN and Infinity, and numbers beyond a float as infinity: JSON has no way to write them.
+        found = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+        if _MAY_BE_SURROGATE.search(text):
+            found = _writable(found)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UnexpectedModelBehavior("not a JSON object")
+    return found
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _writable(value: Any) -> Any:
+    """Without halves of surrogate pairs, which no encoding has a place for."""
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case dict():
+            return {_writable(key): _writable(item) for key, item in value.items()}
+        case list():
+            return [_writable(item) for item in value]
+    return value
+
+
+def _choice(choice: Any, said: Literal["message", "delta"], at: int) -> Body:
+    if not isinstance(choice, dict):
+        raise UnexpectedModelBehavior("a choice that is no object")
+    told = choice.get(said)
+    if told is None and said == "delta":
+        told = {}
+    index = at if choice.get("index") is None else choice["index"]
+    if not _is_index(index) or not isinstance(choice.get("finish_reason"), str | None) or not _is_said(told):
+        raise UnexpectedModelBehavior("a choice of another shape")
+    return {**choice, "index": index, said: told}
+
+
+def _is_said(told: Any) -> bool:
+    if not isinstance(told, dict):
+        return False
+    if not all(isinstance(told.get(name), str | None) for name in ("role", "content", "refusal")):
+        return False
+    calls = told.get("tool_calls")
+    return calls is None or (isinstance(calls, list) and all(map(_is_call, calls)))
+
+
+def _is_call(call: Any) -> bool:
+    if not isinstance(call, dict) or not (call.get("index") is None or _is_index(call["index"])):
+        return False
+    function = call.get("function")
+    return isinstance(call.get("id"), str | None) and (
+        function is None
+        or (isinstance(function, dict) and all(isinstance(function.get(n), str | None) for n in ("name", "arguments")))
+    )
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_CHOICE
+
+
+def _count(value: Any) -> int | None:
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return int(value) if whole and not isinstance(value, bool) and value >= 0 else None
+
+
+def _part(told: Mapping[str, Any], group: str, name: str) -> int:
+    details = told.get(group)
+    return (_count(details.get(name)) or 0) if isinstance(details, dict) else 0
