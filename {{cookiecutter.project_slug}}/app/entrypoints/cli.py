@@ -3,9 +3,11 @@
 import logging
 import sys
 
+import anyio
 import typer
 from sqlalchemy.exc import OperationalError
 
+from app.api.limit_storage import PER_PROCESS, LimitStorage
 from app.db.engine import StorageUnavailable
 from app.db.walls import RoleNotMade, RoleTooStrong
 from app.entrypoints import (
@@ -98,7 +100,17 @@ def doctor() -> None:
     settings = load_settings()
     for permission in _require_ready(settings):
         err.print(f"No role grants {permission}: its tools are offered to nobody (config/roles.toml).", style="yellow")
+    _tell_of_limits(LimitStorage.of(settings))
     out.print(f"Ready: {settings.environment}, {settings.model_provider} model, schema current.", style="green")
+
+
+def _tell_of_limits(storage: LimitStorage) -> None:
+    if storage.shared is None:
+        err.print(f"{PER_PROCESS} RATE_LIMIT_STORAGE_URL names a storage for all.", style="yellow")
+    elif not anyio.run(storage.reachable):
+        err.print(
+            "RATE_LIMIT_STORAGE_URL does not answer: until it does, each process counts for itself.", style="yellow"
+        )
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
+import structlog
 from fastapi import FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -26,6 +27,7 @@ from app.api import (
     switches,
     usage,
 )
+from app.api.limit_storage import PER_PROCESS
 from app.api.limits import RateLimits
 from app.api.middleware import RequestEnvelope, security_headers
 from app.bootstrap import open_runtime
@@ -39,6 +41,7 @@ from app.runs.limits import RunLimits
 from app.settings import Settings
 from app.telemetry.metrics import REGISTRY
 
+log = structlog.get_logger(__name__)
 ROUTERS = (health, chat, runs, events, calls, approvals, usage, keys, members, elevations, audit, switches)
 
 
@@ -68,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,  # what a generated client calls it
     )
-    limits = RateLimits.load(settings.config_dir / "limits.toml")
+    limits = _limits(settings)
     app.state.limits = limits
     app.state.draining = anyio.Event()  # set when the process is asked to end: streams say so and close
     problems.install(app)
@@ -106,6 +109,13 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.otel_exporter_otlp_endpoint:
         FastAPIInstrumentor.instrument_app(app, exclude_spans=["receive", "send"])
     return app
+
+
+def _limits(settings: Settings) -> RateLimits:
+    limits = RateLimits.load(settings)
+    if not limits.are_shared and settings.environment in {"staging", "production"}:
+        log.warning("limits.per_process", detail=PER_PROCESS, setting="RATE_LIMIT_STORAGE_URL")
+    return limits
 
 
 def create_operations_app(settings: Settings, prompts: dict[str, str]) -> FastAPI:
