@@ -33,7 +33,7 @@ class Asking:
         return told, len(self.script.seen) - before
 
 
-@control("CST-08", cases=86)
+@control("CST-08", cases=102)
 def test_an_answer_given_again_is_free_and_nobody_else_s(proof: Proof, new_world: NewWorld) -> None:
     with new_world(catalogue=models(spare="0.02")) as world:
         who, other = world.people(["probe_chatter"], ["probe_chatter"])
@@ -146,7 +146,7 @@ def _tools(proof: Proof, world: World, who: Person) -> None:
         proof.same("exact", len(script.seen), 2 if cut.finish else 1, "an answer that was cut is not kept:")
 
 
-@control("CST-08", cases=28)
+@control("CST-08", cases=26)
 def test_an_old_answer_is_given_where_no_model_answers(proof: Proof, new_world: NewWorld) -> None:
     with new_world(catalogue=models()) as world:
         who, operator = world.people(["probe_chatter"], OPERATOR)
