@@ -54,6 +54,13 @@ class LimitStorage:
         except Exception:  # noqa: BLE001 - each client has errors of its own
             return False
 
+    async def close(self) -> None:
+        """Close the connections to the shared storage, where its client has any."""
+        bridge = getattr(self.shared.storage, "bridge", None) if self.shared is not None else None
+        close = getattr(getattr(bridge, "storage", None), "aclose", None)
+        if close is not None:
+            await close()
+
     async def hit(self, item: RateLimitItem, *names: str) -> bool:
         """Count one more; False where the limit is reached, and nothing is counted."""
         return bool(await self._ask("hit", item, *names))

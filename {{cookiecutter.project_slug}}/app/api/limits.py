@@ -59,6 +59,9 @@ class RateLimits:
         """Whether all processes count together."""
         return self._storage.shared is not None
 
+    async def close(self) -> None:
+        await self._storage.close()
+
     async def count(self, name: str, who: str) -> None:
         """Count one more of `who`. Raises RateLimited, with the time after which it is worth another try."""
         item = self._items[name]

@@ -107,10 +107,17 @@ def doctor() -> None:
 def _tell_of_limits(storage: LimitStorage) -> None:
     if storage.shared is None:
         err.print(f"{PER_PROCESS} RATE_LIMIT_STORAGE_URL names a storage for all.", style="yellow")
-    elif not anyio.run(storage.reachable):
+    elif not anyio.run(_reachable, storage):
         err.print(
             "RATE_LIMIT_STORAGE_URL does not answer: until it does, each process counts for itself.", style="yellow"
         )
+
+
+async def _reachable(storage: LimitStorage) -> bool:
+    try:
+        return await storage.reachable()
+    finally:
+        await storage.close()
 
 
 def main() -> None:

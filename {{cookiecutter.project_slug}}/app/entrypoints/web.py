@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(limits.close)
             runtime = await stack.enter_async_context(open_runtime(settings))
             app.state.runtime = runtime
             if settings.embedded_worker:

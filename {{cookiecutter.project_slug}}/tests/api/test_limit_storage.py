@@ -38,6 +38,7 @@ async def _counted(limits: RateLimits, who: str, times: int) -> int:
         except RateLimited:
             continue
         passed += 1
+    await limits.close()  # it connects again with the next question
     return passed
 
 
@@ -82,6 +83,7 @@ async def test_a_storage_that_hangs_or_is_gone_locks_nobody_out_and_is_left_alon
             storage = LimitStorage.of(_settings(f"valkey://127.0.0.1:{port}", timeout_ms=100))
             limits = RateLimits(TABLE, storage)
             assert not await storage.reachable()
+            await storage.close()
             assert await _counted(limits, "x", 5) == 3
             assert storage._rests_until > 0  # asked once, and left alone: neither was any of the five slow
 
