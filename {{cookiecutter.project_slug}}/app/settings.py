@@ -30,6 +30,14 @@ from sqlalchemy.engine import URL, make_url
 
 ROOT = Path(__file__).resolve().parent.parent
 File = TypeVar("File", bound=BaseModel)
+LIMIT_STORAGES = (
+    *(
+        f"{scheme}://"
+        for name in ("redis", "valkey")
+        for scheme in (name, f"{name}s", f"{name}+unix", f"{name}+cluster", f"{name}+sentinel")
+    ),
+    "memcached://",
+)
 DEVELOPMENT_SECRET = "development-only-not-a-secret"  # noqa: S105 - refused outside development
 
 
@@ -117,6 +125,9 @@ class Settings(BaseSettings):
     oidc_authorization_url: str | None = None
     oidc_token_url: str | None = None
 
+    # Of a Redis, Valkey or Memcached that all processes count in; empty: each process counts for itself.
+    rate_limit_storage_url: str = ""
+    rate_limit_storage_timeout_ms: int = Field(250, ge=10, le=20_000)  # of each question to it
     trusted_proxies: Networks = ()  # whose X-Forwarded-For says where a request comes from
     cors_origins: Names = ()  # browser origins that may read the API, exactly
     egress_allow: Names = ()  # origins that tools may reach
@@ -161,6 +172,10 @@ class Settings(BaseSettings):
         return timedelta(milliseconds=self.model_timeout_ms)
 
     @property
+    def rate_limit_storage_timeout(self) -> timedelta:
+        return timedelta(milliseconds=self.rate_limit_storage_timeout_ms)
+
+    @property
     def database_timeout(self) -> timedelta:
         return timedelta(seconds=self.database_timeout_s)
 
@@ -173,7 +188,8 @@ class Settings(BaseSettings):
         """Every secret value of this configuration, for the redactor."""
         values = [self.session_secret, self.model_api_key, self.oidc_client_secret]
         found = [value.get_secret_value() for value in (*values, *self.tool_secrets.values()) if value is not None]
-        passwords = [urlsplit(url).password for url in {self.database_url, self.owner_database_url}]
+        urls = {self.database_url, self.owner_database_url, self.rate_limit_storage_url}
+        passwords = [urlsplit(url).password for url in urls]
         return [*found, *(unquote(password) for password in passwords if password)]
 
     @cached_property
@@ -202,6 +218,8 @@ class Settings(BaseSettings):
             problems.append("CORS_ORIGINS: name each origin; * would let any page read the API")
         if any(network.prefixlen == 0 for network in self.trusted_proxies):
             problems.append("TRUSTED_PROXIES: name your proxies; with /0 every caller could choose its address")
+        if self.rate_limit_storage_url and not self.rate_limit_storage_url.startswith(LIMIT_STORAGES):
+            problems.append(f"RATE_LIMIT_STORAGE_URL: must start with one of {', '.join(LIMIT_STORAGES)}")
         if self.operations_port and self.operations_port == self.port:
             problems.append("OPERATIONS_PORT: must differ from PORT")
         return problems

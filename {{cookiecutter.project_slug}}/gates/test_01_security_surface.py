@@ -2,14 +2,17 @@
 
 import re
 import socket
+from pathlib import Path
 from uuid import uuid4
 
 import httpx2
 
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
+from gates.rig import valkey
 from gates.rig.people import Person
 from gates.rig.routes import all_routes
+from gates.rig.service import Service, running
 from gates.rig.world import World
 
 LIMITS = '[limits]\naddress = "2000/minute"\nrefused = "20/hour"\nmember = "60/hour"\ncostly = "10/hour"\n'
@@ -33,7 +36,7 @@ def _limited(proof: Proof, answer: httpx2.Response, policy: str, quota: int) -> 
     proof.same("told", answer.headers.get("ratelimit"), f'"{policy}";r=0;t={wait}')
 
 
-@control("SEC-09", cases=270)
+@control("SEC-09", cases=280)
 def test_guessing_and_costly_requests_are_slowed_down(proof: Proof, new_world: NewWorld) -> None:
     with new_world(limits=LIMITS, TRUSTED_PROXIES='["127.0.0.1/32"]') as world:
         owner, other = world.people(["probe_reader"], ["probe_reader"])
@@ -58,13 +61,39 @@ def test_guessing_and_costly_requests_are_slowed_down(proof: Proof, new_world: N
             proof.same("not-spoofed", _guess(world, spoofed).status_code, 429, f"with {spoofed}:")
         network = [_guess(world, f"2001:db8:0:7::{number:x}").status_code for number in range(22)]
         proof.same("slowed", network[-1], 429, "addresses of one IPv6 network, which one customer has whole:")
+        _mapped(proof, world)
         _costly(proof, world, owner, other)
+        _every_costly_route(proof, world)
     with new_world(limits=LIMITS) as world:
         [owner] = world.people(["probe_reader"])
         for number in range(60):
             answer = _guess(world, f"203.0.113.{number}")
             if number > 20:
                 proof.same("not-spoofed", answer.status_code, 429, f"without a trusted proxy, guess {number}:")
+
+
+def _mapped(proof: Proof, world: World) -> None:
+    """An IPv4 address that comes mapped into IPv6 (RFC 4291, 2.5.5.2) is that IPv4 address, and no network of all."""
+    for _ in range(22):
+        _guess(world, "::ffff:192.0.2.20")
+    proof.same("others", _guess(world, "::ffff:192.0.2.21").status_code, 401, "another mapped address:")
+    proof.same("others", _guess(world, "::ffff:c000:216").status_code, 401, "one more, in other letters:")
+    for same in ("192.0.2.20", "::ffff:c000:214", "0:0:0:0:0:FFFF:192.0.2.20"):
+        proof.same("others", _guess(world, same).status_code, 429, f"the same address as {same}:")
+
+
+def _every_costly_route(proof: Proof, world: World) -> None:
+    """Each route that calls a model, by its source, is counted; none that does is left out."""
+    routes = [route for route in all_routes() if route.calls_model]
+    with proof.positive("runs and chats call a model"):
+        assert {"/v1/runs", "/v1/chat/completions"} <= {route.path for route in routes}
+    for route in routes:
+        proof.holds("costly", route.is_costly, f"{route.method} {route.path} calls a model: add costly=True")
+        role = "probe_chatter" if route.permission == "chat:write" else "probe_reader"
+        [who] = world.people([role])
+        told = [world.service.call(who, route.method, route.at(), json={}).status_code for _ in range(14)]
+        proof.holds("costly", 429 not in told[:10] and 403 not in told, f"{route.path}: {told}")
+        proof.same("costly", set(told[11:]), {429}, f"{route.method} {route.path}:")
 
 
 def _costly(proof: Proof, world: World, owner: Person, other: Person) -> None:
@@ -78,6 +107,41 @@ def _costly(proof: Proof, world: World, owner: Person, other: Person) -> None:
     asked = [world.service.call(owner, "GET", "/v1/usage").status_code for _ in range(80)]
     proof.same("member", (asked[0], asked[-1]), (200, 429))
     proof.same("others", world.service.call(other, "GET", "/v1/usage").status_code, 200, "another member:")
+
+
+@control("SEC-09", cases=10)
+def test_all_processes_count_together(proof: Proof, new_world: NewWorld, tmp_path: Path) -> None:
+    settings = {"TRUSTED_PROXIES": '["127.0.0.1/32"]'}
+    settings["RATE_LIMIT_STORAGE_TIMEOUT_MS"] = "20000"  # a machine may be busy with other things
+    with valkey.server() as store, new_world(limits=LIMITS, RATE_LIMIT_STORAGE_URL=store.url, **settings) as world:
+        first = world.service
+        with running(first.database_url, tmp_path, "gates.rig.serve", **first.environment) as second:
+            both = (first, second)
+            [who] = world.people(["probe_reader"])
+            with proof.positive("both serve, and count in the storage"):
+                assert [each.call(who, "GET", "/v1/usage").status_code for each in both] == [200, 200]
+                assert store.keys()
+            told = [_guess_at(both[number % 2], "192.0.2.1") for number in range(30)]
+            proof.same("shared", told[:20], [401] * 20, "twenty guesses, ten at each:")
+            proof.same("shared", set(told[21:]), {429}, "more of them:")
+            started = [both[n % 2].start_run(who, "x", feature="probe").status_code for n in range(14)]
+            proof.same("shared", started[:10], [202] * 10, "ten runs, five at each:")
+            proof.same("shared", set(started[11:]), {429}, "more of them:")
+            store.stop()
+            told = [_guess_at(first, "192.0.2.3") for _ in range(30)]
+            proof.same("shared", told[:20], [401] * 20, "without the storage nobody is locked out:")
+            proof.same("shared", set(told[21:]), {429}, "without the storage, each process for itself:")
+            proof.same("shared", _guess_at(second, "192.0.2.3"), 401, "the other one:")
+            lines = first.operations("/metrics").text.splitlines()
+            failures = next(line for line in lines if line.startswith("app_rate_limit_storage_failures_total "))
+            proof.holds("shared", float(failures.split()[1]) >= 1, failures)
+            proof.holds("shared", "limits.storage_failed" in first.log.read_text(), "nothing in the log")
+            proof.holds("shared", valkey.PASSWORD not in first.log.read_text(), "the storage's password in the log")
+
+
+def _guess_at(service: Service, address: str) -> int:
+    headers = {"X-Forwarded-For": address, "Authorization": f"Bearer svc_test_{uuid4().hex[:12]}_{'x' * 43}"}
+    return service.call(None, "GET", "/v1/runs", headers=headers).status_code
 
 
 HIDDEN = (

@@ -58,7 +58,7 @@ class _Text(HTMLParser):
         self.handlers += [name for name, _ in attrs if name.startswith("on")]
 
 
-@control("VAL-06", cases=200)
+@control("VAL-06", cases=209)
 def test_hostile_text_is_kept_as_text_everywhere(proof: Proof, new_world: NewWorld) -> None:
     with new_world() as world:
         writer, approver, admin = world.people(["probe_writer", "probe_reader"], ["probe_approver"], ["probe_admin"])
@@ -78,6 +78,7 @@ def test_hostile_text_is_kept_as_text_everywhere(proof: Proof, new_world: NewWor
             proof.same("html", seen.handlers, [])
             for what in shown:
                 proof.holds("html", NAUGHTY[what] in seen.text, f"{what} is not shown as it is")
+        _patterns(proof, world, admin)
         _nothing_happened(proof, world, admin)
 
 
@@ -109,6 +110,17 @@ def _through_the_rest(proof: Proof, world: World, who: Person, what: str, text: 
         answer = world.service.call(who, "GET" if "runs" in path else "DELETE", path)
         proof.holds("sql", answer.status_code in {400, 404, 405, 422}, f"{what} in a path: {answer.status_code}")
         proof.holds("no-failure", "set-cookie" not in answer.headers, what)
+
+
+def _patterns(proof: Proof, world: World, who: Person) -> None:
+    """What stands for other text in a pattern of SQL stands for itself in a filter."""
+    everything = world.service.call(who, "GET", "/v1/audit").json()["items"]
+    with proof.positive("a record is found by its subject"):
+        subject = everything[0]["subject"]
+        assert world.service.call(who, "GET", "/v1/audit", params={"subject": subject}).json()["items"]
+    for pattern in ("%", "_", "%%", "run:%", "run:_%", f"{subject[:-1]}_", f"{subject[:-1]}%", "*", subject.upper()):
+        found = world.service.call(who, "GET", "/v1/audit", params={"subject": pattern})
+        proof.same("sql", (found.status_code, found.json().get("items")), (200, []), f"{pattern} as a filter:")
 
 
 def _quoted(text: str) -> str:

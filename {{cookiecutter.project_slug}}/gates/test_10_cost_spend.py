@@ -137,10 +137,10 @@ def _attributed(proof: Proof, world: World, people: Sequence[Person], asked: Seq
     proof.holds("attributed", abs(tokens - billed - 17) <= billed / 100, f"{tokens} tokens booked, {billed} billed")
 
 
-@control("CST-12", cases=27)
+@control("CST-12", cases=31)
 def test_a_replay_is_free_and_a_retry_is_paid(proof: Proof, new_world: NewWorld) -> None:
     with new_world(catalogue=models(RETRYING)) as world:
-        [who] = world.people(["probe_reader"])
+        who, admin = world.people(["probe_reader"], ["probe_admin"])
         ran = world.run(who, LOOK, final(), key="the-same")
         with proof.positive("a run is charged"):
             assert world.spent(who) == Decimal(ran.state["usage"]["cost_usd"]) > 0
@@ -153,6 +153,15 @@ def test_a_replay_is_free_and_a_retry_is_paid(proof: Proof, new_world: NewWorld)
         for answer in again:
             proof.same("replay-free", answer.json().get("id"), ran.id, "the run it stands for")
         proof.same("replay-free", (len(ran.script.seen), world.spent(who)), (asked, spent), "20 replays later")
+        for change in ({"frozen": True, "reason": "a drill"}, {"frozen": False, "reason": "over"}, {"limit_usd": "0"}):
+            body = {"scope": "tenant", **change}
+            assert world.service.call(admin, "PUT", "/v1/budgets", json=body).status_code == 200
+            answer = world.service.start_run(who, task, feature="probe", key="the-same")
+            told = (answer.status_code in {200, 202}, answer.headers.get("idempotency-replayed"))
+            proof.same("replay-free", told, (True, "true"), f"with {change}: {answer.text[:200]}")
+        other = world.service.start_run(who, task, feature="probe", key="another")
+        proof.same("replay-free", other.status_code, 402, "another key, with nothing left to spend:")
+        assert world.service.call(admin, "PUT", "/v1/budgets", json={"scope": "tenant", "limit_usd": "20"}).is_success
         for answers in ((status(503), final()), (fault("die"), status(500), final()), (LOOK, fault("die"), final())):
             before = world.spent(who)
             ran = world.run(who, *answers)

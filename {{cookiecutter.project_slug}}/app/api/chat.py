@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import anyio
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
+from app.api.cache_control import CacheControl
 from app.api.chat_request import ChatCompletionCreate
 from app.api.guards import require
 from app.api.problems import openai_error
@@ -71,11 +72,11 @@ async def create_chat_completion(
     principal: Annotated[Principal, require("chat:write", costly=True)],
     body: ChatCompletionCreate,
     runtime: RuntimeDep,
-    cache_control: Annotated[str | None, Header(description="`no-cache`: an answer made for this request")] = None,
+    caching: CacheControl,
 ) -> Response:
     """Answer a conversation. `stream: true` sends the answer as server-sent events while it is written."""
     payer = Payer(principal.tenant_id, principal.member_id)
-    request = body.request(anew="no-cache" in (cache_control or "") or "no-store" in (cache_control or ""))
+    request = body.request(caching)
     if body.stream:
         asked = body.stream_options is not None and bool(body.stream_options.include_usage)
         return ChatStream(runtime.chat, payer, request, with_usage=asked)

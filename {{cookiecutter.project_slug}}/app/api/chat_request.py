@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from app.api.schemas import NO_NUL, Integral, Strict
+from app.gateway.cache import CachePolicy
 from app.gateway.chat import ChatRequest
 
 MOST_MESSAGES, MOST_TOOLS = 500, 128
@@ -121,12 +122,12 @@ class ChatCompletionCreate(Strict):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
 
-    def request(self, *, anew: bool) -> ChatRequest:
+    def request(self, caching: CachePolicy) -> ChatRequest:
         said = self.model_dump(exclude_none=True)
         passed = {name: said[name] for name in PASSED_ON if name in said}
         messages = [_without_remains(message) for message in said["messages"]]
         most = min((n for n in (self.max_completion_tokens, self.max_tokens) if n is not None), default=None)
-        return ChatRequest(self.model, messages, said.get("tools", []), passed, most, self.n or 1, anew)
+        return ChatRequest(self.model, messages, said.get("tools", []), passed, most, self.n or 1, caching)
 
 
 PASSED_ON = (

@@ -4,6 +4,8 @@ Gate: validation.
 """
 
 import base64
+import hashlib
+import math
 from collections.abc import Sequence
 from typing import Annotated, Self
 
@@ -11,7 +13,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, mode
 
 from app.api.schemas import BASE64, NAMING, NO_NUL, Strict, bounded, visible
 from app.content.documents import MOST_BYTES, MOST_CHARACTERS, DocumentRefused, text_of
-from app.errors import RequestInvalid
+from app.content.readers import ReadersBusy
+from app.errors import RateLimited, RequestInvalid
 
 
 class Document(Strict):
@@ -41,18 +44,33 @@ class Document(Strict):
         return self
 
 
-async def texts(documents: Sequence[Document]) -> tuple[dict[str, str], ...]:
-    """Name and text of each document. Raises RequestInvalid pointing at a file that cannot be read."""
+def as_sent(documents: Sequence[Document]) -> tuple[dict[str, str], ...]:
+    """What tells one request's documents from another's, without reading a file: its digest in place of its text."""
+    return tuple(
+        {"name": document.name, "text": document.text or ""}
+        if document.content_base64 is None
+        else {"name": document.name, "sha256": hashlib.sha256(document.content_base64.encode()).hexdigest()}
+        for document in documents
+    )
+
+
+async def texts(documents: Sequence[Document], tenant_id: str) -> tuple[dict[str, str], ...]:
+    """Name and text of each document. Costly: not before a request is known to be new, wanted and paid for.
+
+    Raises RequestInvalid pointing at a file that cannot be read, RateLimited where the tenant sends too many."""
     read = []
     for number, document in enumerate(documents):
-        read.append({"name": document.name, "text": document.text or await _read(document, number)})
+        read.append({"name": document.name, "text": document.text or await _read(document, number, tenant_id)})
     return tuple(read)
 
 
-async def _read(document: Document, number: int) -> str:
+async def _read(document: Document, number: int, tenant_id: str) -> str:
     try:
         raw = base64.b64decode(document.content_base64 or "", validate=True)
-        return await text_of(document.name, raw)
+        return await text_of(document.name, raw, tenant_id)
+    except ReadersBusy as busy:
+        policy = ("documents", busy.limit, math.ceil(busy.retry_after.total_seconds()))
+        raise RateLimited(policy, busy.retry_after) from None
     except ValueError:
         reason = "not base64"
     except DocumentRefused as refusal:

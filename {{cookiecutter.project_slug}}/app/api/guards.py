@@ -79,4 +79,5 @@ def require(permission: str, *, costly: bool = False) -> Any:
 
     guard: Callable[..., Awaitable[Principal]] = check
     guard.permission = permission  # type: ignore[attr-defined]  # read by the route matrix test
+    guard.costly = costly  # type: ignore[attr-defined]  # read by the tests of routes that call a model
     return Security(guard, scopes=[permission])  # so that the contract names it

@@ -1,22 +1,20 @@
 """How often: requests by client address, refused credentials by address, requests and new runs by member.
 
-The limits are data, in config/limits.toml. Each process counts for itself: with N replicas behind a load balancer a
-caller may get up to N times as much, while budgets and caps, which bound what it costs, are shared. Gate: security.
+The limits are data, in config/limits.toml. They count across processes where RATE_LIMIT_STORAGE_URL names a storage,
+else in each process (`limit_storage`); budgets and caps, which bound what it costs, are shared anyway. Gate: security.
 """
 
 import ipaddress
 import time
 from datetime import timedelta
-from pathlib import Path
 
 from limits import RateLimitItem, parse
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from pydantic import BaseModel, ConfigDict, field_validator
 from starlette.requests import HTTPConnection
 
+from app.api.limit_storage import LimitStorage
 from app.errors import RateLimited
-from app.settings import read_config
+from app.settings import Settings, read_config
 
 
 class Table(BaseModel):
@@ -46,22 +44,30 @@ class LimitsFile(BaseModel):
 
 
 class RateLimits:
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, storage: LimitStorage) -> None:
         self._items: dict[str, RateLimitItem] = {name: parse(limit) for name, limit in table.model_dump().items()}
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._storage = storage
 
     @classmethod
-    def load(cls, path: Path) -> "RateLimits":
-        """Raises SettingsInvalid naming a limit that cannot be read."""
-        return cls(read_config(path, LimitsFile).limits)
+    def load(cls, settings: Settings) -> "RateLimits":
+        """Raises SettingsInvalid naming a limit that cannot be read, or a storage that cannot be used."""
+        table = read_config(settings.config_dir / "limits.toml", LimitsFile).limits
+        return cls(table, LimitStorage.of(settings))
+
+    @property
+    def are_shared(self) -> bool:
+        """Whether all processes count together."""
+        return self._storage.shared is not None
+
+    async def close(self) -> None:
+        await self._storage.close()
 
     async def count(self, name: str, who: str) -> None:
         """Count one more of `who`. Raises RateLimited, with the time after which it is worth another try."""
         item = self._items[name]
-        if await self._limiter.hit(item, name, who):
+        if await self._storage.hit(item, name, who):
             return
-        window = await self._limiter.get_window_stats(item, name, who)
-        wait = timedelta(seconds=max(1.0, window.reset_time - time.time()))
+        wait = timedelta(seconds=max(1.0, await self._storage.reset_time(item, name, who) - time.time()))
         raise RateLimited((name, item.amount, item.get_expiry()), wait)
 
 

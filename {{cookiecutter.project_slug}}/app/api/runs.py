@@ -2,13 +2,14 @@
 
 import re
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any
 
 import anyio
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field, StringConstraints
 
-from app.api.documents import Document, texts
+from app.api.documents import Document, as_sent, texts
 from app.api.guards import require
 from app.api.idempotency import IdempotencyKey
 from app.api.pagination import PAGE_SIZE, Cursor, Limit, Page
@@ -117,7 +118,8 @@ async def start_run(
 ) -> RunView:
     """Accept a run. Poll its Location, or send `Prefer: wait=N` to get a finished one with 200."""
     limits = body.limits.plain() if body.limits else None
-    request = RunRequest(body.feature, body.task, await texts(body.documents), limits)
+    read = partial(texts, body.documents, principal.tenant_id)
+    request = RunRequest(body.feature, body.task, as_sent(body.documents), limits, read)
     run, replayed = await runtime.intake.start(principal, request, key)
     if wait := _WAIT.search(prefer or ""):
         run = await _settled(runtime, principal, run, min(int(wait[1]), MAX_WAIT_S))

@@ -23,6 +23,7 @@ from app.db.base import new_id, utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
 from app.db.together import Together
+from app.db.unique import insert_or_existing
 from app.errors import BudgetExceeded
 
 __all__ = ["Balance", "CallPurpose", "Ledger", "Reservation", "Standing", "UnknownReservation", "Used"]
@@ -194,7 +195,7 @@ async def _set(session: AsyncSession, cap: Cap) -> BudgetCap:
     key = (cap.scope, cap.scope_id, book.unusual(cap))
     found = await session.get(BudgetCap, key, with_for_update=True)
     if found is None:
-        found = BudgetCap(scope=key[0], scope_id=key[1], period=key[2], limit_micro=None, frozen=False)
-        session.add(found)
-        await session.flush()
+        made = BudgetCap(scope=key[0], scope_id=key[1], period=key[2], limit_micro=None, frozen=False)
+        same = (BudgetCap.scope == key[0], BudgetCap.scope_id == key[1], BudgetCap.period == key[2])
+        found, _ = await insert_or_existing(session, made, select(BudgetCap).where(*same).with_for_update())
     return found

@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 
 import anyio
 
+from app.content.readers import ReaderPool
+
 PDF, DOCX, TEXT = "PDF", "Word document", "text"
 ENDINGS = {
     ".pdf": PDF, ".docx": DOCX, ".txt": TEXT, ".md": TEXT, ".csv": TEXT, ".json": TEXT, ".log": TEXT, ".eml": TEXT,
@@ -25,19 +27,20 @@ MOST_RATIO = 100  # unpacked to packed, of the whole and of each part
 MOST_PARTS = 1_000
 MOST_CHARACTERS = 100_000
 DEADLINE = timedelta(seconds=10)
-_READERS = anyio.Semaphore(2)  # reading costs a process; the rest wait their turn
+_READERS = ReaderPool()  # of this process
 
 
 class DocumentRefused(Exception):
     """The file is not one that is read here; the message says why, without any of its content."""
 
 
-async def text_of(name: str, raw: bytes) -> str:
-    """The text of a file. Raises DocumentRefused."""
+async def text_of(name: str, raw: bytes, tenant_id: str, readers: ReaderPool = _READERS) -> str:
+    """The text of a file. Raises DocumentRefused, and ReadersBusy where too many of the tenant's are being read."""
     kind = checked(name, raw)
     if kind == TEXT:
         return _whole(raw.decode("utf-8-sig"))
-    return _whole(await _read(kind, raw))
+    async with readers.turn(tenant_id):
+        return _whole(await _read(kind, raw))
 
 
 def checked(name: str, raw: bytes) -> str:
@@ -83,12 +86,11 @@ def _require_sensible(raw: bytes) -> None:
 
 async def _read(kind: str, raw: bytes) -> str:
     command = [sys.executable, "-I", str(Path(__file__).with_name("reader.py")), kind]
-    async with _READERS:
-        try:
-            with anyio.fail_after(DEADLINE.total_seconds()):
-                done = await anyio.run_process(command, input=raw, env={}, cwd="/", check=False)
-        except TimeoutError:
-            raise DocumentRefused("it takes too long to read") from None
+    try:
+        with anyio.fail_after(DEADLINE.total_seconds()):
+            done = await anyio.run_process(command, input=raw, env={}, cwd="/", check=False)
+    except TimeoutError:
+        raise DocumentRefused("it takes too long to read") from None
     try:
         told = json.loads(done.stdout)
     except ValueError:  # killed by one of its limits

@@ -176,12 +176,15 @@ def migrate() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Check settings, database, schema and model prices without serving."""
+    """Check settings, database, schema, model prices and rate limits without serving."""
+    from app.entrypoints.doctor import rate_limit_warnings  # noqa: PLC0415 - help checks nothing
     from app.settings import load_settings  # noqa: PLC0415 - help reads no settings
 
     settings = load_settings()
     for permission in _require_ready(settings):
         err.print(f"No role grants {permission}: its tools are offered to nobody (config/roles.toml).", style="yellow")
+    for warning in rate_limit_warnings(settings):
+        err.print(warning, style="yellow")
     out.print(f"Ready: {settings.environment}, {settings.model_provider} model, schema current.", style="green")
 
 

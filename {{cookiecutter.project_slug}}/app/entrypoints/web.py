@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
+import structlog
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.cors import CORSMiddleware
@@ -25,6 +26,7 @@ from app.api import (
     switches,
     usage,
 )
+from app.api.limit_storage import PER_PROCESS
 from app.api.limits import RateLimits
 from app.api.middleware import RequestEnvelope, security_headers
 from app.bootstrap import open_runtime
@@ -38,6 +40,7 @@ from app.runs.limits import RunLimits
 from app.settings import Settings
 from app.telemetry.metrics import REGISTRY
 
+log = structlog.get_logger(__name__)
 ROUTERS = (health, chat, runs, events, calls, approvals, usage, keys, members, elevations, audit, switches)
 
 
@@ -47,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(limits.close)
             runtime = await stack.enter_async_context(open_runtime(settings))
             app.state.runtime = runtime
             if settings.embedded_worker:
@@ -67,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,  # what a generated client calls it
     )
-    limits = RateLimits.load(settings.config_dir / "limits.toml")
+    limits = _limits(settings)
     app.state.limits = limits
     app.state.draining = anyio.Event()  # set when the process is asked to end: streams say so and close
     problems.install(app)
@@ -107,6 +111,13 @@ def create_app(settings: Settings) -> FastAPI:
 
         FastAPIInstrumentor.instrument_app(app, exclude_spans=["receive", "send"])
     return app
+
+
+def _limits(settings: Settings) -> RateLimits:
+    limits = RateLimits.load(settings)
+    if not limits.are_shared and settings.environment in {"staging", "production"}:
+        log.warning("limits.per_process", detail=PER_PROCESS, setting="RATE_LIMIT_STORAGE_URL")
+    return limits
 
 
 def create_operations_app(settings: Settings, prompts: dict[str, str]) -> FastAPI:

@@ -17,7 +17,7 @@ from pydantic_ai.usage import RequestUsage
 from app.budgets.caps import Payer
 from app.errors import ModelUnknown, ProviderRateLimited
 from app.gateway.breaker import FAULTS, Admission
-from app.gateway.cache import Cache, Kept
+from app.gateway.cache import Cache, CachePolicy, Kept
 from app.gateway.catalog import Catalog
 from app.gateway.chat_pieces import Gathered, in_pieces
 from app.gateway.chat_redaction import Body, Restoring, hidden_chat, shown_chat
@@ -44,7 +44,7 @@ class ChatRequest:
     parameters: Body = field(default_factory=dict)
     max_tokens: int | None = None  # for each of `choices`
     choices: int = 1
-    anew: bool = False  # not one that was given before
+    caching: CachePolicy = field(default_factory=CachePolicy)
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Chat:
                 raise
             return shown_chat(kept.body, asked.sent.placeholders), asked.again(kept, degraded=True)
         if rung.model.name == asked.model:
-            await self.cache.keep(payer, asked.key, asked.model, answer)
+            await self.cache.keep(payer, asked.kept_as, asked.model, answer)
         return shown_chat(answer, asked.sent.placeholders), asked.answered(rung, bill)
 
     @asynccontextmanager
@@ -137,7 +137,7 @@ class Chat:
             async with attempt:
                 yield _restored(restoring, pieces, gathered), asked.answered(rung, bill)
         if rung.model.name == asked.model:
-            await self.cache.keep(payer, asked.key, asked.model, gathered.answer)
+            await self.cache.keep(payer, asked.kept_as, asked.model, gathered.answer)
 
     async def _asked(self, payer: Payer, request: ChatRequest) -> "_Asked":
         if self.upstream is None:
@@ -145,15 +145,15 @@ class Chat:
         route = await self.routing.route(payer, self.catalog.tier_of(request.model), _look(request))
         ladder, sent = self.ladders[route.tier], _Sent(request, self.max_tokens)
         model = ladder.rungs[0].model.name
-        key = "" if request.anew else self.cache.key(payer, model, sent.said)
-        return _Asked(payer, self.upstream, ladder, sent, model, key, route)
+        key = self.cache.key(payer, model, sent.said, request.caching)
+        return _Asked(payer, self.upstream, ladder, sent, model, key, route, request.caching)
 
     async def _given_before(self, asked: "_Asked", *, stale: bool = False) -> Kept | None:
         """An answer that may be given again. Raises ServiceHalted: a switch stops these as well."""
         if not asked.key:
             return None
         switches = ("runs", f"tenant:{asked.payer.tenant_id}", f"feature:{FEATURE}", f"model:{asked.model}")
-        kept = await self.cache.find(asked.payer, asked.key, stale=stale)
+        kept = await self.cache.find(asked.payer, asked.key, asked.caching, stale=stale)
         if kept is not None:
             await self.board.require_clear(*switches)
             CACHED_ANSWERS.labels(asked.model, "stale" if stale else "fresh").inc()
@@ -171,6 +171,12 @@ class _Asked:
     model: str  # the first of its tier
     key: str  # of a kept answer; empty: none is
     route: Route
+    caching: CachePolicy
+
+    @property
+    def kept_as(self) -> str:
+        """The key to keep the answer under; empty: it is not to be kept."""
+        return self.key if self.caching.may_store else ""
 
     def answered(self, rung: Rung, bill: Bill) -> Answered:
         return Answered(self.route, rung.model.name, rung is not self.ladder.rungs[0], bill)

@@ -1,7 +1,7 @@
 """Starting runs and reading them back. Gate: validation, cost."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,9 @@ from app.switches.board import Board
 class RunRequest:
     feature: str
     task: str
-    documents: tuple[dict[str, str], ...]
+    documents: tuple[dict[str, str], ...]  # name and text; of a file that is not read yet, name and digest
     limits: dict[str, int] | None = None  # narrower than the service's: model_calls, tool_calls, duration_s, cost_micro
+    read: Callable[[], Awaitable[tuple[dict[str, str], ...]]] | None = None  # the documents, once all else is settled
 
     @property
     def digest(self) -> str:
@@ -53,8 +54,8 @@ class Intake:
     async def start(self, caller: Principal, request: RunRequest, idempotency_key: str) -> tuple[Run, bool]:
         """Accept a run; returns (run, replayed). The same key and request always give the same run.
 
-        Raises BudgetExceeded and ServiceHalted before anything is stored, IdempotencyKeyReused when
-        the key came with another request."""
+        Files are read last: a replay, a switch or a budget answers without. Raises BudgetExceeded and ServiceHalted
+        before anything is read or stored, IdempotencyKeyReused when the key came with another request."""
         if (earlier := await self._earlier(caller, idempotency_key)) is not None:
             return _replay(earlier, request), True
         spec = self.agents.specs.get(request.feature)
@@ -64,11 +65,12 @@ class Intake:
         run_id = new_id()
         await self.board.require_clear("runs", f"tenant:{caller.tenant_id}", f"feature:{request.feature}")
         await self.ledger.require_headroom(Payer(caller.tenant_id, caller.member_id, run_id))
+        documents = await request.read() if request.read is not None else request.documents
         now = utc_now()
         run = Run(
             id=run_id, tenant_id=caller.tenant_id, member_id=caller.member_id, feature=request.feature,
             idempotency_key=idempotency_key, request_digest=request.digest, task=request.task,
-            documents=list(request.documents), limits=request.limits,
+            documents=list(documents), limits=request.limits,
             granted=sorted(caller.permissions), key_id=caller.key_id, state="queued",
             model=self.agents.model_names[request.feature], prompt_version=spec.prompt_version,
             created_at=now, updated_at=now,

@@ -21,6 +21,7 @@ from app.audit import trail
 from app.db.base import utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
+from app.db.unique import insert_or_existing
 from app.errors import RequestInvalid, ServiceHalted, StoreAway
 from app.switches.models import Switch
 
@@ -100,13 +101,17 @@ class Board:
     async def throw(self, name: str, reason: str, actor: str) -> None:
         _require_name(name)
         async with self.db.transaction(ALL_TENANTS) as session:
-            await session.merge(Switch(name=name, reason=reason, thrown_by=actor, thrown_at=utc_now()))
+            thrown = Switch(name=name, reason=reason, thrown_by=actor, thrown_at=utc_now())
+            named = select(Switch).where(Switch.name == name).with_for_update()
+            switch, inserted = await insert_or_existing(session, thrown, named)
+            if not inserted:
+                switch.reason, switch.thrown_by, switch.thrown_at = reason, actor, utc_now()
             await trail.append(session, trail.PLATFORM, actor, "switch.on", f"switch:{name}", reason=reason)
 
     async def release(self, name: str, reason: str, actor: str) -> None:
         _require_name(name)
         async with self.db.transaction(ALL_TENANTS) as session:
-            switch = await session.get(Switch, name)
+            switch = await session.get(Switch, name, with_for_update=True)
             if switch is None:
                 return
             await session.delete(switch)

@@ -9,6 +9,11 @@ HTTP_SECONDS = Histogram("http_request_seconds", "Time to answer", ["route"], re
 ERRORS = Counter("app_errors_total", "Errors answered, by catalogue code", ["code"], registry=REGISTRY)
 AUTH_REFUSED = Counter("app_auth_refused_total", "Credentials refused, by reason", ["reason"], registry=REGISTRY)
 AUTH_DENIED = Counter("app_auth_denied_total", "Requests that a permission was missing for", registry=REGISTRY)
+LIMIT_STORAGE_FAILURES = Counter(
+    "app_rate_limit_storage_failures_total",
+    "Failed or slow questions to the shared rate limit storage; this process counts for itself meanwhile",
+    registry=REGISTRY,
+)
 RUNS = Counter("ai_runs_total", "Runs that ended, by outcome", ["feature", "outcome"], registry=REGISTRY)
 MODEL_CALLS = Counter("ai_model_calls_total", "Attempts at a provider", ["model", "outcome"], registry=REGISTRY)
 MODEL_RETRIES = Counter("ai_model_retries_total", "Requests asked again", ["model"], registry=REGISTRY)

@@ -11,12 +11,13 @@ from typing import Any
 
 import rfc8785
 from pydantic import BaseModel
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import trail
 from app.db.base import new_id, utc_now
 from app.db.engine import Database
+from app.db.unique import insert_or_existing
 from app.identity.principal import Principal
 from app.policy.decision import Allow, AskHuman, Deny
 from app.policy.taint import Taint
@@ -130,7 +131,7 @@ class CallBook:
     async def deny(self, call: Call, denied: Deny) -> Refused:
         refusal = Refused(f"This action is not allowed here: {denied.reason}.")
         async with self.db.transaction(call.principal) as session:
-            record = await _record(session, call) or _new_record(session, call, denied.rule)
+            record, _ = await _record_or_new(session, call, denied.rule)
             record.state, record.finished_at, record.result = "denied", utc_now(), {"refused": refusal.reason}
             record.digest = call.digest(self.policy_version)
             await _audit(session, call, "tool.denied", rule=denied.rule)
@@ -142,21 +143,27 @@ class CallBook:
         async with self.db.transaction(call.principal) as session:
             if (approval := await _approval(session, call)) is not None:
                 return approval.id
-            record = await _record(session, call) or _new_record(session, call, question.rule)
-            record.state, record.digest, record.rule = "waiting", digest, question.rule
-            approval = Approval(
+            record, _ = await _record_or_new(session, call, question.rule)
+            made = Approval(
                 id=new_id(), tenant_id=call.principal.tenant_id, run_id=call.run_id, call_id=call.call_id,
                 tool=call.spec.name, effect=call.spec.effect, arguments=call.payload, change=change, digest=digest,
                 reason=question.reason, requested_by=call.principal.member_id, state="pending",
                 created_at=now, expires_at=now + self.approval_ttl,
             )  # fmt: skip
-            session.add(approval)
-            await _audit(session, call, "approval.asked", rule=question.rule, approval=approval.id, digest=digest)
+            approval, inserted = await insert_or_existing(session, made, _approval_of(call))
+            if inserted:
+                record.state, record.digest, record.rule = "waiting", digest, question.rule
+                await _audit(session, call, "approval.asked", rule=question.rule, approval=approval.id, digest=digest)
         return approval.id
 
-    async def start(self, call: Call, allowed: Allow) -> None:
+    async def start(self, call: Call, allowed: Allow) -> bool:
+        """Put the intent on record; False where another attempt at this call did so first, and `earlier` has to say."""
         async with self.db.transaction(call.principal) as session:
-            await self._intend(session, call, allowed.rule)
+            record, inserted = await _record_or_new(session, call, allowed.rule)
+            may_start = inserted or record.state == "waiting" or (record.state == "started" and call.spec.idempotent)
+            if may_start:
+                await self._intend(session, call, allowed.rule)
+        return may_start
 
     async def start_approved(
         self, call: Call, question: AskHuman, change: dict[str, Any] | None = None
@@ -204,7 +211,7 @@ class CallBook:
         return refusal
 
     async def _intend(self, session: AsyncSession, call: Call, rule: str, **data: Any) -> None:
-        record = await _record(session, call) or _new_record(session, call, rule)
+        record, _ = await _record_or_new(session, call, rule)
         record.state, record.digest, record.rule = "started", call.digest(self.policy_version), rule
         await _audit(session, call, "tool.started", rule=rule, digest=record.digest, policy=self.policy_version, **data)
 
@@ -224,25 +231,31 @@ def _differs(shown: dict[str, Any] | None, now: dict[str, Any] | None) -> bool:
     return shown is not None and now != shown
 
 
+def _record_of(call: Call) -> Select[tuple[ToolCall]]:
+    return select(ToolCall).where(ToolCall.run_id == call.run_id, ToolCall.call_id == call.call_id)
+
+
+def _approval_of(call: Call) -> Select[tuple[Approval]]:
+    return select(Approval).where(Approval.run_id == call.run_id, Approval.call_id == call.call_id)
+
+
 async def _record(session: AsyncSession, call: Call) -> ToolCall | None:
-    return await session.scalar(
-        select(ToolCall).where(ToolCall.run_id == call.run_id, ToolCall.call_id == call.call_id)
-    )
+    return await session.scalar(_record_of(call))
 
 
 async def _approval(session: AsyncSession, call: Call) -> Approval | None:
-    return await session.scalar(
-        select(Approval).where(Approval.run_id == call.run_id, Approval.call_id == call.call_id)
-    )
+    return await session.scalar(_approval_of(call))
 
 
-def _new_record(session: AsyncSession, call: Call, rule: str) -> ToolCall:
+async def _record_or_new(session: AsyncSession, call: Call, rule: str) -> tuple[ToolCall, bool]:
+    """The record of this call, locked, and whether it was made here."""
+    if (found := await session.scalar(_record_of(call).with_for_update())) is not None:
+        return found, False
     record = ToolCall(
         id=new_id(), tenant_id=call.principal.tenant_id, run_id=call.run_id, call_id=call.call_id,
         tool=call.spec.name, effect=call.spec.effect, digest="", rule=rule, state="waiting", started_at=utc_now(),
     )  # fmt: skip
-    session.add(record)
-    return record
+    return await insert_or_existing(session, record, _record_of(call).with_for_update())
 
 
 async def _audit(session: AsyncSession, call: Call, action: str, **data: Any) -> None:

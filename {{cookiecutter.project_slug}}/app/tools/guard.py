@@ -91,8 +91,8 @@ class Guard:
             case AskHuman() as question:
                 return await self._ask(book, call, question)
             case Allow() as allowed:
-                await book.start(call, allowed)
-                return await self._execute(book, call)
+                earlier = None if await book.start(call, allowed) else await book.earlier(call)
+                return earlier or await self._execute(book, call)
 
     def _context(self, call: Call, egress: Egress) -> ToolContext:
         return ToolContext(

@@ -1,7 +1,13 @@
 """The routes of the service, from its live router, with the guard of each."""
 
+import ast
+import inspect
 import re
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 from uuid import uuid4
 
 from fastapi.dependencies.models import Dependant
@@ -12,6 +18,8 @@ from app.console.session import current
 from app.entrypoints.web import create_app
 from app.settings import load_settings
 
+_STARTS_WORK = (".intake.start", ".chat.whole", ".chat.stream", "._chat.stream", "._chat.whole")
+
 
 @dataclass(frozen=True)
 class Route:
@@ -19,6 +27,8 @@ class Route:
     path: str
     permission: str | None  # None where no guard names one
     is_console: bool  # guarded by the console's session
+    is_costly: bool = False  # counted against the limit of costly requests
+    calls_model: bool = False  # starts a run or asks a model, by its source
 
     @property
     def is_public(self) -> bool:
@@ -40,7 +50,14 @@ def all_routes() -> list[Route]:
     app = create_app(load_settings(environment="test"))
     found = [context.route for context in iter_route_contexts(app.routes)]
     return [
-        Route(method, route.path, _permission(route.dependant), _in_session(route.dependant))
+        Route(
+            method,
+            route.path,
+            _permission(route.dependant),
+            _in_session(route.dependant),
+            _costly(route.dependant),
+            calls_model(route.endpoint),
+        )
         for route in found
         if isinstance(route, APIRoute)
         for method in sorted(route.methods or ())
@@ -53,6 +70,36 @@ def _permission(dependant: Dependant) -> str | None:
         if found:
             return str(found)
     return None
+
+
+def _costly(dependant: Dependant) -> bool:
+    return any(getattr(d.call, "costly", False) or _costly(d) for d in dependant.dependencies)
+
+
+def calls_model(endpoint: Callable[..., Any]) -> bool:
+    """Whether a route's function, or one of its module that it uses, starts a run or asks a model.
+
+    By source: what starts work is `runtime.intake` and `runtime.chat`, whatever the route is called."""
+    module = sys.modules[endpoint.__module__]
+    seen, todo = set[str](), [endpoint.__name__]
+    sources = _definitions(module)
+    while todo:
+        name = todo.pop()
+        if name in seen or name not in sources:
+            continue
+        seen.add(name)
+        for node in ast.walk(sources[name]):
+            if isinstance(node, ast.Attribute) and ast.unparse(node).endswith(_STARTS_WORK):
+                return True
+            if isinstance(node, ast.Name):
+                todo.append(node.id)
+    return False
+
+
+def _definitions(module: ModuleType) -> dict[str, ast.AST]:
+    tree = ast.parse(inspect.getsource(module))
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return {node.name: node for node in tree.body if isinstance(node, kinds)}
 
 
 def _in_session(dependant: Dependant) -> bool:

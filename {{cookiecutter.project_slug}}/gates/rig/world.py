@@ -23,7 +23,7 @@ import psycopg
 from app.settings import ROOT
 from app.tools.egress import Egress
 from app.tools.servers import ToolServers
-from gates.rig import hazard, probe, serve
+from gates.rig import hazard, probe, processes, serve
 from gates.rig.canaries import Canaries, canary
 from gates.rig.clock import Clock
 from gates.rig.databases import owner_of
@@ -193,6 +193,12 @@ class World:
         asked = self.names.with_suffix(".asked")
         return asked.read_text().splitlines().count(name) if asked.exists() else 0
 
+    @property
+    def files_read(self) -> int:
+        """How many processes the service has started so far to read a file."""
+        started = processes.commands(self.names.with_suffix(".processes"))
+        return sum(any(word.endswith("reader.py") for word in command) for command in started)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Somebody else keeps the database file to themselves until the block ends."""
@@ -266,6 +272,7 @@ def opened(
             probe.LEAK: " and ".join(canaries.values.values()),
             serve.CLOCK: str(clock.file),
             serve.NAMES: str(names),
+            serve.PROCESSES: str(names.with_suffix(".processes")),
             **settings,
         }
         places = {"<SINK>": received.url, "<DSN>": received.url.replace("://", "://public@") + "/1"}

@@ -9,14 +9,19 @@ import sqlalchemy as sa
 
 from app.budgets.caps import Payer
 from app.db.tenancy import ALL_TENANTS
-from app.gateway.cache import Cache
+from app.gateway.cache import Cache, CachePolicy
 from app.gateway.catalog import CacheRules
 from app.gateway.models import CachedAnswer
 from app.runtime import Runtime
 
 pytestmark = pytest.mark.anyio
 MINE, THEIRS = Payer("t-1", "m-1"), Payer("t-2", "m-2")
-SENT: dict[str, Any] = {"messages": [{"role": "user", "content": "How are you?"}], "max_completion_tokens": 900}
+SENT: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "How are you?"}],
+    "max_completion_tokens": 900,
+    "temperature": 0.0,
+    "seed": 7,
+}
 ANSWER: dict[str, Any] = {"choices": [{"index": 0, "message": {"content": "Well."}, "finish_reason": "stop"}]}
 
 
@@ -28,13 +33,22 @@ async def cache(runtime: Runtime) -> Cache:
 @pytest.mark.parametrize(
     "change",
     [
-        {"tools": [{}]}, {"n": 2}, {"temperature": 0.1}, {"messages": [{"role": "tool", "content": "x"}]},
+        {"tools": [{}]}, {"n": 2}, {"temperature": 0.1}, {"temperature": None}, {"seed": None},
+        {"messages": [{"role": "tool", "content": "x"}]},
         {"messages": [{"role": "assistant", "tool_calls": [{}]}]},
     ],
 )  # fmt: skip
 async def test_what_is_never_kept_has_no_key(cache: Cache, change: dict[str, Any]) -> None:
     assert cache.key(MINE, "a", {**SENT, **change}) == ""
     assert await cache.find(MINE, "") is None
+
+
+async def test_a_header_asks_in_place_of_a_seed_and_not_in_place_of_no_tools(cache: Cache) -> None:
+    silent = {**SENT, "temperature": None, "seed": None}
+    asked = CachePolicy(requested=True, max_age=timedelta(seconds=60))
+    assert cache.key(MINE, "a", silent) == ""
+    assert cache.key(MINE, "a", silent, asked) != ""
+    assert cache.key(MINE, "a", {**silent, "tools": [{}]}, asked) == ""
 
 
 async def test_a_key_differs_with_whatever_was_asked(cache: Cache) -> None:

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import Select, delete, false, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.features.assistant.models import Ticket
 
 
 async def matching(session: AsyncSession, words: Sequence[str], limit: int) -> Sequence[Ticket]:
-    """Tickets whose title or body contains any of the words, newest first."""
-    patterns = [f"%{word}%" for word in words]
-    anywhere = [column.ilike(pattern) for pattern in patterns for column in (Ticket.title, Ticket.body)]
-    query = select(Ticket).where(or_(*anywhere)).order_by(Ticket.id.desc()).limit(limit)
+    """Tickets whose title or body contains any of the words, newest first; without a word, none.
+
+    A word is text: `%` and `_` in it stand for themselves."""
+    columns = (Ticket.title, Ticket.body)
+    anywhere = [column.icontains(word, autoescape=True) for word in words for column in columns]
+    query = select(Ticket).where(or_(false(), *anywhere)).order_by(Ticket.id.desc()).limit(limit)
     return list(await session.scalars(query))
 
 
@@ -24,8 +26,8 @@ async def by_id(session: AsyncSession, ticket_id: str) -> Ticket | None:
     return await session.scalar(select(Ticket).where(Ticket.id == ticket_id))
 
 
-async def by_request_key(session: AsyncSession, key: str) -> Ticket | None:
-    return await session.scalar(select(Ticket).where(Ticket.request_key == key))
+def with_request_key(key: str) -> Select[tuple[Ticket]]:
+    return select(Ticket).where(Ticket.request_key == key)
 
 
 async def remove(session: AsyncSession, ticket_id: str) -> bool:

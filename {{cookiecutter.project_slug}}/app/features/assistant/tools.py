@@ -6,11 +6,14 @@ from typing import Annotated
 from pydantic import BaseModel, Field, StringConstraints
 
 from app.db.base import new_id, utc_now
+from app.db.unique import insert_or_existing
 from app.features.assistant import queries
 from app.features.assistant.models import Ticket
 from app.features.assistant.schemas import Priority, TicketBody, TicketId, TicketRef, TicketTitle
 from app.policy.decision import Effect
 from app.tools.spec import Change, ToolContext, ToolFailure, tool
+
+MAX_WORDS = 8  # of a search that are looked for
 
 
 class Deleted(BaseModel):
@@ -32,8 +35,11 @@ async def search_tickets(
     limit: Annotated[int, Field(ge=1, le=20)] = 5,
 ) -> list[TicketRef]:
     """Search existing tickets by words in their title or text."""
+    words = query.split()
+    if not words:
+        raise ToolFailure("the query holds no word to search for, so nothing matches; give at least one")
     async with context.transaction() as session:
-        found = await queries.matching(session, query.split()[:8], limit)
+        found = await queries.matching(session, words[:MAX_WORDS], limit)
     return [_ref(ticket) for ticket in found]
 
 
@@ -44,14 +50,14 @@ async def create_ticket(
     """Create a support ticket."""
     async with context.transaction() as session:
         # Started again after a crash, this finds the ticket of the first start.
-        ticket = await queries.by_request_key(session, context.idempotency_key)
+        ticket = await session.scalar(queries.with_request_key(context.idempotency_key))
         if ticket is None:
-            ticket = Ticket(
+            made = Ticket(
                 id=new_id(), tenant_id=context.principal.tenant_id, title=title, body=body,
                 priority=priority, created_by=context.principal.member_id,
                 request_key=context.idempotency_key, created_at=utc_now(),
             )  # fmt: skip
-            session.add(ticket)
+            ticket, _ = await insert_or_existing(session, made, queries.with_request_key(context.idempotency_key))
     return _ref(ticket)
 
 
