@@ -211,7 +211,11 @@ class Settings(BaseSettings):
             problems.append("MIGRATION_DATABASE_URL: must be the database of DATABASE_URL, as its owner")
         if self.model_provider not in {"offline", "bedrock"} and self.model_api_key is None:
             problems.append(f"MODEL_API_KEY: needed because MODEL_PROVIDER is {self.model_provider}")
-        problems.extend(self._oidc_gaps())
+        return [*problems, *self._oidc_gaps(), *self._unsafe_edge()]
+
+    def _unsafe_edge(self) -> list[str]:
+        """What is wrong with how requests reach the service."""
+        problems = []
         if urlsplit(self.public_url).path.strip("/"):
             problems.append("PUBLIC_URL: without a path; the service answers at the root of its own host name")
         if "*" in self.cors_origins:
