@@ -34,8 +34,8 @@ test-template: $(BIN)/.ready ## Rendering, options, hooks, strings, updates (abo
 test-service: $(BIN)/.ready ## Generate a service as a user would and run its whole suite
 	@$(BIN)/python -m pytest -m service $(ARGS)
 
-sabotage: $(BIN)/.ready ## Cut every control out of a service and require its proof to notice: ID=SEC-02, CHANGED=1, SAMPLE=5
-	@$(BIN)/python -m tests.sabotage.sweep $(ID) $(if $(CHANGED),--changed) $(if $(SAMPLE),--every $(SAMPLE))
+sabotage: $(BIN)/.ready ## Cut controls out of a service; their proofs must notice: ID=SEC-02, CHANGED=1, SAMPLE=20 LIMIT=600 as CI, RELEASE=1
+	@$(BIN)/python -m tests.sabotage.sweep $(ID) $(if $(CHANGED),--changed) $(if $(SAMPLE),--every $(SAMPLE)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(BASE),--base $(BASE)) $(if $(RELEASE),--release)
 
 bake: $(BIN)/.ready ## Render one service to look at: make bake OPTS='deploy_target=kubernetes ci=gitlab'
 	@$(BIN)/cookiecutter --no-input --overwrite-if-exists --output-dir $(OUT) . $(OPTS)

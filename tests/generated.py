@@ -33,7 +33,7 @@ def make(project: Path, *targets: str, **environment: str) -> subprocess.Complet
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=1_500,
+        timeout=15_000,
         check=False,
     )
 

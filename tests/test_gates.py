@@ -19,6 +19,9 @@ GONE = [
     ("security", "removed"), ("access", "skipped"), ("validation", "hollow"),
     ("errors", "skipped"), ("cost", "removed"), ("security", "hollow"),
 ]  # fmt: skip
+STALE = re.compile(
+    r"no sabotage of it was tried|stale: \d+ of \d+ sabotages are not shown since a change of .+", re.DOTALL
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +57,13 @@ def test_1_a_fresh_service_is_paused_and_told_exactly_why(service: Path) -> None
     assert {controls[name]["reason"] for name in unproven} == {"no proof yet"}
     assert len(controls) - len(unproven) == 64
     assert {name for name, c in controls.items() if c["state"] == "N/A"} == {"SEC-08"}
-    assert {c["sabotage"] for name, c in controls.items() if name not in unproven} == {"caught"}
+    # A change may leave a kill stale until it is shown again: the scorecard says so, and RELEASE=1 refuses it.
+    sabotage = {name: c["sabotage"] for name, c in controls.items() if name not in unproven}
+    uncaught = {name: why for name, why in sabotage.items() if why != "caught"}
+    assert {name: why for name, why in uncaught.items() if not STALE.fullmatch(why)} == {}
     missing = {lack["id"] for gate in card["gates"] for lack in gate["missing"]}
     assert {"SEC-P1", "CST-P1"} <= missing
-    assert not missing & (set(controls) - unproven)
+    assert not missing & (set(controls) - unproven - set(uncaught))
     assert all(name in done.stdout for name in missing)
     badge = (service / ".gates" / "badge.svg").read_text()
     assert "PAUSED 0/10" in badge
@@ -169,12 +175,32 @@ def test_6_gates_that_are_complete_say_go(project: Path, workshop: Path) -> None
         f'person = "Ada Lovelace"\ndate = {today}\nexpires = {today + timedelta(days=1)}\nevidence = "a link"\n'
     )
     succeeds(clone, "setup")
+    _renew_record(clone)
     _git(clone, "add", "--all")
     _git(clone, "commit", "--allow-empty", "--no-verify", "-m", "attested")
     shown = succeeds(clone, "gates")
     assert "GO" in shown
     [gate] = _card(clone)["gates"]
     assert (gate["id"], gate["level"], gate["missing"]) == ("observability", 4, [])
+
+
+RENEW = """
+import dataclasses, json
+from gates.sabotage import FILE, Kills, digests, harness_key
+record, kills, harnesses = Kills.load(), [], {}
+for kill in record.kills:
+    proofs = [name for name in kill.files if "::" in name]
+    if kill.control.startswith("OBS-"):
+        files, harness = digests([name for name in kill.files if name not in proofs], proofs)
+        harnesses[harness_key(harness)] = harness
+        kills.append(dataclasses.replace(kill, files=files, harness=harness_key(harness)).__dict__)
+FILE.write_text(json.dumps({"harnesses": harnesses, "kills": kills}))
+"""
+
+
+def _renew_record(service: Path) -> None:
+    """As if the sweep had just caught everything: this is about the scorecard, and a change may leave kills stale."""
+    subprocess.run([".venv/bin/python", "-c", RENEW], cwd=service, check=True)
 
 
 def _belongs(block: str, blocks: list[str], gate: str) -> bool:

@@ -4,6 +4,7 @@ They live in the template and not in the service, which has no switch that turns
 """
 
 import ast
+import hashlib
 import re
 import subprocess
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ class Patch:
     assertion: str
     proof: str
     cuts: str
+    sha256: str  # of the whole file, as it was read
 
     @property
     def name(self) -> str:
@@ -59,7 +61,7 @@ def load(folder: Path = FOLDER) -> list[Patch]:
             raise PatchInvalid(
                 f"{file.name} needs the lines Control, Assertion, Proof and Cuts, and the control in its name"
             )
-        found.append(Patch(file, **head.groupdict()))
+        found.append(Patch(file, **head.groupdict(), sha256=hashlib.sha256(file.read_bytes()).hexdigest()))
     return found
 
 

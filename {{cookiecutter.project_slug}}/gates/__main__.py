@@ -76,7 +76,7 @@ def scorecard(catalogue: Catalogue, gate: str = "") -> Scorecard:
         catalogue,
         evidence.read(),
         attestations.load(catalogue, now.date()),
-        {control: kills.caught(control) for control in catalogue.controls},
+        {control: kills.uncaught(control) for control in catalogue.controls},
         this,
         now,
         gates=catalogue.named(gate),

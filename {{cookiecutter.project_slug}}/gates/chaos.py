@@ -32,7 +32,7 @@ from gates.rig.provider import Body, calls
 from gates.rig.world import World, final, opened
 
 IN_FLIGHT = 20
-LIMIT_SECONDS = 900
+LIMIT_SECONDS = 9_000
 ENDED = {"succeeded", "failed", "cancelled"}
 out = Console(highlight=False)
 
@@ -106,7 +106,7 @@ class Storm:
             self.world.service.kill()
         else:
             self.workers[victim - 1].kill()
-            self.workers[victim - 1].wait(30)
+            self.workers[victim - 1].wait(300)
         self._revive()
 
     def _revive(self) -> None:
@@ -166,7 +166,7 @@ def _storm(new: NewDatabase, folder: Path, rng: random.Random, workers: int) -> 
         finally:
             for worker in storm.workers:
                 worker.kill()
-                worker.wait(30)
+                worker.wait(300)
 
 
 def main(

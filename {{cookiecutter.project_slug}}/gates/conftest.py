@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from gates.rig.databases import NewDatabase
+from gates.rig.pace import REQUEST_SECONDS
 from gates.rig.world import World, opened
 
 pytest_plugins = ["gates.rig.fixtures"]
@@ -47,7 +48,7 @@ class Target:
         token = self.key if key is None else key
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        return httpx2.request(method, self.base_url + path, headers=headers, timeout=30, **options)
+        return httpx2.request(method, self.base_url + path, headers=headers, timeout=REQUEST_SECONDS, **options)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from gates.catalogue import ROOT
 
 FILE = ROOT / ".gates" / "evidence.jsonl"
+OUT_OF_TIME = "OutOfTime"  # how the detail of a proof begins whose time ran out
 Status = Literal["PASS", "FAIL", "ERROR", "SKIP", "N/A"]
 
 
@@ -37,6 +38,12 @@ class Record:
     subject: dict[str, Any]
     proof_sha256: str
     versions: dict[str, str] = field(default_factory=dict)
+    driven: int = 0  # how often a service was started, or connected to
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the proof could not judge because its time ran out, which says nothing of the control."""
+        return self.status == "ERROR" and self.detail.startswith(OUT_OF_TIME)
 
     @property
     def at(self) -> datetime:

@@ -15,9 +15,9 @@ has no proof yet comes with a later release of the template (`make update`); wha
 | 0 | the service does not start, or no critical control passes |
 | 1 | a critical control passes |
 | 2 | half of the critical controls pass |
-| 3 Proven | all critical controls pass on this commit, and people have attested what is critical |
-| 4 Resistant | sabotage of every critical control was caught; 80 % of the standard controls pass |
-| 5 Independent | all standard and half of the advanced controls pass; independent suites and all attestations are in |
+| 3 Proven | all critical controls pass on this commit, their sabotage was caught, people attested what is critical |
+| 4 Resistant | 80 % of the standard controls pass, and their sabotage was caught |
+| 5 Independent | so do all standard and half of the advanced ones; independent suites and all attestations are in |
 
 **GO** needs all ten gates at their minimum. Evidence holds for one commit, one configuration and a day (slow suites a
 week). What people must say goes into `attestations.toml`. Only Performance can be waived, by two people for at most
@@ -26,8 +26,10 @@ environment a service is deployed with (`.env`, secrets) is not part of the evid
 
 What protects the evidence: a proof must first show that the legitimate request works, must reach its number of cases,
 and must make every assertion listed here. The template breaks each control on purpose and requires the named assertion
-to fail; `gates/sabotage.json` says for which files that was shown. A proof that failed on this code is not made good by
-running it again; only a complete run starts over. What does not protect it: the evidence is not signed, and the
+to fail; `gates/sabotage.json` says for which code that was shown. Once that code is another, the kill is stale and does
+not count. A proof that started no service and asked none does not pass. A proof that failed on this code is not made
+good by running it again; only a complete run starts over. One that ran out of time could not judge: ERROR, which does
+not count either. What does not protect it: the evidence is not signed, and the
 catalogue, the proofs, the scorer and the record of sabotage are files of this repository. Whoever may change them may
 change the verdict: have changes below `gates/` reviewed, and let CI make the evidence where people cannot edit it.
 Sabotage shows that a proof notices the cuts that were tried, not every cut there is.

@@ -7,20 +7,25 @@ the report's properties; only that process writes.
 import hashlib
 import json
 import platform
+import subprocess
 from collections.abc import Generator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from gates import evidence, subject
 from gates.catalogue import Catalogue
 from gates.evidence import Record
 from gates.proof import NotPositive, Proof, Refuted
+from gates.rig import driven
 from gates.rig.environment import isolate
+from gates.rig.pace import OutOfTime
 
 PROPERTY = "gate-proof"
+DRIVEN = pytest.StashKey[int]()
 NO_CONTROL = pytest.Mark("control", ("(none)",), {"cases": 0, "attempts": 1, "slow": False})
 _versions = {"python": platform.python_version(), **{name: version(name) for name in ("pytest", "fastapi", "pydantic")}}
 
@@ -78,7 +83,9 @@ def proof() -> Proof:
     return Proof()
 
 
+@pytest.hookimpl(tryfirst=True)  # before its fixtures, which may start a service
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.stash[DRIVEN] = driven.count()
     marker = item.get_closest_marker("control")
     if marker is None or marker.args[0] not in Catalogue.load().controls:
         raise NotAProof("every test in gates/ proves a control of gates/controls.toml")
@@ -114,6 +121,7 @@ def pytest_runtest_makereport(
         subject={},
         proof_sha256=hashlib.sha256(item.path.read_bytes()).hexdigest(),
         versions=_versions,
+        driven=driven.count() - item.stash.get(DRIVEN, driven.count()),
     )
     report.user_properties.append((PROPERTY, json.dumps(record.__dict__)))
     return report
@@ -132,7 +140,15 @@ def _verdict(
             return "FAIL", "no positive control", str(error)
         case None:
             return _passed(item, seen, minimum)
-    return "ERROR", None, f"{type(error).__name__}: {error}"[:400]
+    name = evidence.OUT_OF_TIME if _out_of_time(error) else type(error).__name__
+    return "ERROR", None, f"{name}: {error}"[:400]
+
+
+def _out_of_time(error: BaseException) -> bool:
+    """Whether time ran out: of a wait, of a request or a process of the harness, or of the whole proof."""
+    if isinstance(error, OutOfTime | TimeoutError | subprocess.TimeoutExpired | httpx2.TimeoutException):
+        return True
+    return isinstance(error, pytest.fail.Exception) and str(error).startswith("Timeout")
 
 
 def _passed(item: pytest.Item, seen: Proof, minimum: int) -> tuple[evidence.Status, str | None, str]:

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from gates.rig.pace import OutOfTime, grace, reached
+
 Test = TypeVar("Test", bound=Callable[..., Any])
 DETAIL = 600  # characters of what was seen that are kept
 
@@ -61,6 +63,21 @@ class Proof:
     def same(self, assertion: str, seen: object, expected: object, where: object = "") -> None:
         """One case: `seen` equals `expected`."""
         self.holds(assertion, seen == expected, f"{where} {seen!r} instead of {expected!r}".strip())
+
+    def in_time(self, assertion: str, seconds: float, most: float, where: object = "") -> None:
+        """One case: it took `seconds`, at most `most`. Raises OutOfTime where the machine alone explains the excess."""
+        seen = f"{where} {seconds:.1f} s instead of {most:g} s".strip()
+        if self.shown and seconds > most and seconds - most <= grace():
+            raise OutOfTime(f"{assertion}: {seen}, and this machine is slow")
+        self.holds(assertion, seconds <= most, seen)
+
+    def soon(self, assertion: str, ready: Callable[[], object], most: float, where: object = "") -> None:
+        """One case: `ready` becomes true within `most` seconds. Raises OutOfTime where it does so later, but no later
+        than the machine alone explains."""
+        in_time = reached(ready, most)
+        if self.shown and not in_time and reached(ready, grace()):
+            raise OutOfTime(f"{assertion}: {where} later than {most:g} s, and this machine is slow")
+        self.holds(assertion, in_time, f"{where} not within {most:g} s".strip())
 
     def absent(self, surface: str, *, looked_at: int) -> None:
         """The control has nothing to protect here, shown by looking at `looked_at` places: it is N/A."""

@@ -38,6 +38,11 @@ class Verdict:
         return self.state in {"PASS", "N/A"}
 
     @property
+    def resists(self) -> bool:
+        """It counts, and every known sabotage of it was caught by this code: what level 3 and above ask."""
+        return self.state == "N/A" or (self.state == "PASS" and not self.uncaught)
+
+    @property
     def cases(self) -> int:
         return sum(record.cases for record in self.records)
 
@@ -103,6 +108,9 @@ def judge(
 def _decide(scores: Sequence[GateScore], subject: Subject, *, proven: bool) -> tuple[Decision, str]:
     below = [score for score in scores if not score.passes]
     blocking = [score for score in below if not score.waived_until]
+    late = _only_late(blocking)
+    if late:
+        return "CANNOT JUDGE", f"the proofs of {', '.join(late)} ran out of time; run make gates again"
     if blocking:
         names = ", ".join(score.gate.name for score in blocking)
         return "PAUSED", f"below the minimum: {names}"
@@ -113,6 +121,14 @@ def _decide(scores: Sequence[GateScore], subject: Subject, *, proven: bool) -> t
     if below:
         return "CONDITIONAL", "waived: " + ", ".join(f"{s.gate.name} until {s.waived_until}" for s in below)
     return "GO", "every gate is at or above its minimum"
+
+
+def _only_late(blocking: Sequence[GateScore]) -> list[str]:
+    """The controls that keep these gates below, where it is nothing but that their proofs ran out of time."""
+    errors = [v for score in blocking for v in score.verdicts if v.state == "ERROR"]
+    late = {v.control.id for v in errors if all(r.out_of_time for r in v.records if r.status == "ERROR")}
+    missing = {name for score in blocking for name, _ in score.missing}
+    return sorted(missing) if missing <= late else []
 
 
 def _score(
@@ -148,14 +164,14 @@ def _requirements(
     standard = [v for v in verdicts if v.control.weight == "standard"]
     advanced = [v for v in verdicts if v.control.weight == "advanced"]
     spoken = [word for word in words if word.statement.weight == "critical"]
-    uncaught = [(v.control.id, v.uncaught) for v in critical if v.state == "PASS" and v.uncaught]
+    uncaught = [(v.control.id, v.uncaught) for v in critical if v.counts and not v.resists]
     return {
         1: _lacking(critical, 1),
         2: _lacking(critical, math.ceil(len(critical) / 2)),
-        3: _lacking(critical, len(critical)) + _unsaid(spoken),
-        4: uncaught + _lacking(standard, math.ceil(STANDARD_SHARE * len(standard))),
-        5: _lacking(standard, len(standard))
-        + _lacking(advanced, math.ceil(ADVANCED_SHARE * len(advanced)))
+        3: _lacking(critical, len(critical)) + uncaught + _unsaid(spoken),
+        4: _not_resisting(standard, math.ceil(STANDARD_SHARE * len(standard))),
+        5: _not_resisting(standard, len(standard))
+        + _not_resisting(advanced, math.ceil(ADVANCED_SHARE * len(advanced)))
         + [(f"suite:{name}", "this independent suite has not run") for name in gate.suites if name not in suites]
         + _unsaid(words),
     }
@@ -168,6 +184,13 @@ def _lacking(verdicts: Sequence[Verdict], needed: int) -> list[tuple[str, str]]:
     failing = [v for v in verdicts if not v.counts]
     failing.sort(key=lambda v: (nearness.get(v.state, 9), not v.control.assertions))
     return [(v.control.id, v.reason) for v in failing[: max(0, short)]]
+
+
+def _not_resisting(verdicts: Sequence[Verdict], needed: int) -> list[tuple[str, str]]:
+    """The fewest controls that would have to pass, or to have their sabotage caught; those that pass already first."""
+    short = max(0, needed - sum(v.resists for v in verdicts))
+    passing = [(v.control.id, v.uncaught) for v in verdicts if v.counts and not v.resists]
+    return [*passing, *_lacking([v for v in verdicts if not v.counts], len(verdicts))][:short]
 
 
 def _unsaid(words: Iterable[Word]) -> list[tuple[str, str]]:
@@ -218,6 +241,8 @@ def _without_evidence(control: Control, records: Sequence[Record], subject: Subj
 
 def _gap(control: Control, records: Sequence[Record]) -> str:
     """What these passing records do not cover, in words; empty when they cover the control."""
+    if idle := [r.proof for r in records if r.status == "PASS" and not r.driven]:
+        return f"no service was started or asked in {idle[0]}"
     if unclear := [r.proof for r in records if r.status == "PASS" and not r.positive]:
         return f"no positive control in {unclear[0]}"
     asserted = {name for r in records for name in r.asserted}

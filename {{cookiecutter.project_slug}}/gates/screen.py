@@ -111,6 +111,9 @@ def show_proofs(records: Sequence[Record]) -> int:
     if not records:
         out.print("[red]proofs: none ran; these gates have none yet[/]")
         return 1
+    if bad and all(record.out_of_time for record in bad):
+        out.print(f"[red]proofs: {len(bad)} of {len(records)} ran out of time: nothing can be judged[/]")
+        return 2
     if bad:
         out.print(f"[red]proofs: {len(bad)} of {len(records)} do not hold[/]")
         return 1

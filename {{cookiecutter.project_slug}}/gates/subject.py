@@ -88,7 +88,7 @@ def _git(root: Path, *arguments: str) -> str | None:
     """What git says; None when it cannot say it."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True, timeout=60
+            ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True, timeout=600
         )
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None

@@ -208,6 +208,6 @@ def _foreign_origin(proof: Proof, world: World, who: Person, origin: str) -> Non
 
 
 def _raw_method(world: World, method: str) -> int:
-    with socket.create_connection(("127.0.0.1", world.service.port), timeout=10) as line:
+    with socket.create_connection(("127.0.0.1", world.service.port), timeout=100) as line:
         line.sendall(f"{method} /v1/runs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         return int(line.recv(200).split()[1])

@@ -380,14 +380,14 @@ def _decided_once(proof: Proof, desk: Desk) -> None:
     proof.same("once", statuses, Counter({201: 1, 409: 3}), "four questions at once:")
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(2_000)
 @control("AUT-13", cases=88)
 def test_a_lent_role_takes_two_persons_and_ends_by_itself(proof: Proof, new_world: NewWorld) -> None:
     with _desk(new_world) as desk:
         _everything(proof, desk)
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(2_000)
 @control("AUT-13", cases=88, slow=True)
 def test_a_lent_role_takes_two_persons_and_ends_by_itself_on_postgresql(
     proof: Proof, new_world: NewWorld, new_postgres: NewDatabase

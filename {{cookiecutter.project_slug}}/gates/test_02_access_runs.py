@@ -66,7 +66,7 @@ def _with(world: World, permission: str) -> str:
     return next(role for role, granted in declared.items() if permission in granted)
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(2_800)
 @control("AUT-07", cases=188)
 def test_clients_set_nothing_that_is_not_theirs_and_see_nothing_of_the_inside(proof: Proof, world: World) -> None:
     loans = [_with(world, "elevations:request")], [_with(world, "elevations:decide")]

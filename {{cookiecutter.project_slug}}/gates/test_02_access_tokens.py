@@ -151,7 +151,7 @@ def _shapes(trusted: Issuer) -> dict[str, str]:
     return table
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(2_800)
 @control("AUT-02", cases=89)
 def test_a_token_is_believed_only_when_everything_about_it_is_right(proof: Proof, new_world: NewWorld) -> None:
     with issuer() as trusted, issuer() as evil:

@@ -129,7 +129,7 @@ class _Line:
 def _open(world: World, who: Person) -> Iterator[_Line]:
     headers = {"Authorization": f"Bearer {who.key}", "Idempotency-Key": "parser", "Content-Type": JSON}
     base = world.service.base_url
-    with httpx2.Client(base_url=base, headers=headers, trust_env=False, timeout=30) as client:
+    with httpx2.Client(base_url=base, headers=headers, trust_env=False, timeout=300) as client:
         yield _Line(client)
 
 
@@ -217,7 +217,7 @@ def _raw(world: World, who: Person, body: bytes, *, extra: bytes = b"") -> tuple
         f"POST /v1/runs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {who.key}\r\nIdempotency-Key: {uuid4().hex}\r\n"
         f"Content-Type: {JSON}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
     )
-    with socket.create_connection(("127.0.0.1", world.service.port), timeout=20) as line:
+    with socket.create_connection(("127.0.0.1", world.service.port), timeout=200) as line:
         with suppress(BrokenPipeError, ConnectionResetError):  # it hangs up on who goes on sending
             line.sendall(head.encode() + extra + b"\r\n" + body)
         return _answer(line)
@@ -236,7 +236,7 @@ def _chunks(total: int, size: int = 64_000) -> Iterator[bytes]:
         yield b" " * size
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(2_800)
 @control("VAL-03", cases=19)
 def test_sizes_are_limited_before_anything_is_parsed(proof: Proof, new_world: NewWorld) -> None:
     with new_world(REQUEST_MAX_BYTES="1000000") as world:
@@ -282,7 +282,7 @@ def _heads(proof: Proof, world: World, who: Person) -> None:
     for what, extra in heads.items():
         status, told = _raw(world, who, b"{}", extra=extra)
         proof.holds("headers", status in {431, 0} and (status or not told), f"{what}: {status}")
-    with socket.create_connection(("127.0.0.1", world.service.port), timeout=20) as line:
+    with socket.create_connection(("127.0.0.1", world.service.port), timeout=200) as line:
         began, refused = time.monotonic(), False
         try:
             line.sendall(b"GET /v1/runs HTTP/1.1\r\nX-Endless: ")
@@ -292,7 +292,7 @@ def _heads(proof: Proof, world: World, who: Person) -> None:
         except (BrokenPipeError, ConnectionResetError):
             refused = True
         proof.holds("headers", refused, "a header without an end is taken for ten seconds")
-    with socket.create_connection(("127.0.0.1", world.service.port), timeout=20) as line:
+    with socket.create_connection(("127.0.0.1", world.service.port), timeout=200) as line:
         line.sendall(b"GET /v1/runs?x=" + b"y" * 70_000 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         status, _ = _answer(line)
         proof.holds("headers", 400 <= status < 500, f"a long address: {status}")
@@ -301,11 +301,12 @@ def _heads(proof: Proof, world: World, who: Person) -> None:
 def _slow(proof: Proof, world: World, who: Person) -> None:
     """Half a head and nothing more: the connection is not kept for ever."""
     for what, said in {"nothing at all": b"", "half a head": b"POST /v1/runs HTTP/1.1\r\nHost: x\r\nX-"}.items():
-        with socket.create_connection(("127.0.0.1", world.service.port), timeout=20) as line:
+        with socket.create_connection(("127.0.0.1", world.service.port), timeout=200) as line:
             line.sendall(said)
             began = time.monotonic()
             status, _ = _answer(line)
             took = time.monotonic() - began
-            proof.holds("slow", took < 15 and status in {0, 408}, f"{what}: {status} after {took:.0f} s")
+            proof.in_time("slow", took, 15, f"{what}:")
+            proof.holds("slow", status in {0, 408}, f"{what}: {status}")
     answer = world.service.call(who, "GET", "/v1/runs")
     proof.same("slow", answer.status_code, 200, "others meanwhile:")

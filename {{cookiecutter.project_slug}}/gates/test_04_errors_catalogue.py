@@ -28,7 +28,7 @@ RUN = {"feature": "probe", "task": "x"}
 
 def _raw(world: World, said: bytes) -> httpx2.Response:
     """What is answered to these bytes."""
-    with socket.create_connection(("127.0.0.1", world.service.port), timeout=20) as line:
+    with socket.create_connection(("127.0.0.1", world.service.port), timeout=200) as line:
         line.sendall(said)
         told = b""
         while piece := line.recv(65_536):
@@ -154,7 +154,7 @@ def _others(new_world: NewWorld) -> Met:
     return met
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(2_800)
 @control("ERR-02", cases=162)
 def test_every_code_is_met_as_its_row_says(proof: Proof, new_world: NewWorld) -> None:
     with new_world(MODEL_TIMEOUT_MS="2000", RUN_MAX_TOOL_CALLS="3", DATABASE_TIMEOUT_S="2") as world:

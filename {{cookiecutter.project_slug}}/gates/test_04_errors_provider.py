@@ -43,7 +43,7 @@ def _asked(script: Script, model: str) -> int:
     return sum(request["model"] == model for request in script.requests)
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(2_800)
 @control("ERR-03", cases=40)
 def test_every_upstream_call_ends_by_its_deadline(proof: Proof, new_world: NewWorld) -> None:
     for wire in ("openai", "anthropic"):
@@ -73,7 +73,7 @@ def _model_calls_end(proof: Proof, world: World, wire: Wire) -> None:
 def _in_time(proof: Proof, exchange: Exchange, where: str) -> None:
     took = wait_for(lambda: exchange.ended) - exchange.arrived
     proof.holds("upstream-closed", exchange.closed_early, f"{where}: the provider was left connected")
-    proof.holds("in-time", took <= DEADLINE + LATE, f"{where}: {took:.1f} s")
+    proof.in_time("in-time", took, DEADLINE + LATE, f"{where}:")
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def _connections_end(proof: Proof, new_world: NewWorld) -> None:
         began = time.monotonic()
         ran = world.run(who, final())
         took = time.monotonic() - began
-        proof.holds("connects-in-time", took < 8, f"{took:.1f} s for a connection that is never made")
+        proof.in_time("connects-in-time", took, 8, "a connection that is never made:")
         proof.holds("typed", _code(ran) in {"provider.timeout", "provider.unavailable"}, _code(ran))
 
 
@@ -123,7 +123,7 @@ def _tools_end(proof: Proof, new_world: NewWorld) -> None:
         state = world.service.run_until(runner, ran.id, "succeeded", "failed")
         proof.same("typed", state["state"], "succeeded", "the tool fails, the run goes on:")
         took = wait_for(lambda: ended)[0]
-        proof.holds("in-time", took <= 3 + LATE, f"a tool's request: {took:.1f} s")
+        proof.in_time("in-time", took, 3 + LATE, "a tool's request:")
 
 
 RETRIES = "attempts = 3\nfirst_wait_ms = 400\nbreaker_faults = 1000\n"
@@ -149,7 +149,7 @@ AGAIN: dict[str, Reply] = {
 }
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(2_800)
 @control("ERR-04", cases=28)
 def test_retries_help_and_never_pile_up(proof: Proof, new_world: NewWorld) -> None:
     with new_world(catalogue=models(RETRIES)) as world:
@@ -192,15 +192,17 @@ def _gap(ran: Ran) -> float:
 def _waits(proof: Proof, world: World) -> None:
     [who] = world.people(["probe_reader"])
     ran = world.run(who, status(503, retry_after="2"), final())
-    proof.holds("retry-after", 2 <= _gap(ran) < 2 + GAP + LATE, f"seconds: {_gap(ran):.2f}")
+    proof.holds("retry-after", _gap(ran) >= 2, f"seconds: {_gap(ran):.2f}")
+    proof.in_time("retry-after", _gap(ran), 2 + GAP + LATE, "seconds:")
     in_three = format_datetime(datetime.now(UTC) + timedelta(seconds=4), usegmt=True)  # whole seconds: three at least
     ran = world.run(who, status(429, retry_after=in_three), final())
-    proof.holds("retry-after", 2.5 <= _gap(ran) < 4 + GAP + LATE, f"a date: {_gap(ran):.2f}")
+    proof.holds("retry-after", _gap(ran) >= 2.5, f"a date: {_gap(ran):.2f}")
+    proof.in_time("retry-after", _gap(ran), 4 + GAP + LATE, "a date:")
     began = time.monotonic()
     ran = world.run(who, status(429, retry_after="60"), final())
     took = time.monotonic() - began
     proof.same("retry-after", (_code(ran), len(ran.script.seen)), ("provider.rate_limited", 1), "longer than there is:")
-    proof.holds("retry-after", took < 4, f"it was waited for in vain: {took:.1f} s")
+    proof.in_time("retry-after", took, 4, "it was waited for in vain:")
     gaps = []
     for _ in range(2):
         _filled(world, who, failures=5)
@@ -260,7 +262,7 @@ def _by_model(first: Reply, spare: Reply) -> Any:
     return answer
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(2_800)
 @control("ERR-05", cases=54)
 def test_another_model_stands_in_and_the_first_comes_back(proof: Proof, new_world: NewWorld) -> None:
     with new_world(catalogue=models(PATIENT, CHEAP), MODEL_TIMEOUT_MS="4000") as world:
@@ -286,7 +288,7 @@ def _stands_in(proof: Proof, world: World) -> None:
         took = time.monotonic() - began
         proof.same("stands-in", (ran.state["state"], _asked(ran.script, SPARE)), ("succeeded", 1), what)
         proof.same("flagged", (ran.state["degraded"], ran.state["model"]), (True, MODEL), what)
-        proof.holds("in-time", took < 4 + LATE, f"{what}: {took:.1f} s")
+        proof.in_time("in-time", took, 4 + LATE, f"{what}:")
     for what, (failure, code) in NOT_HELPED.items():
         ran = world.run(who, _by_model(failure, final()))
         proof.same("only-where-it-helps", (_code(ran), _asked(ran.script, SPARE)), (code, 0), what)

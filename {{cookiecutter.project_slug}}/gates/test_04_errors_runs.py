@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -91,9 +92,10 @@ def test_hanging_up_or_cancelling_stops_model_and_tools(proof: Proof, world: Wor
         ran = world.start(runner, fault("hang"), feature="hazard")
         _stopped(proof, world, runner, ran, how, "model")
         [exchange] = ran.script.seen
-        proof.holds("model-stopped", exchange.closed_early, f"{how}: the provider still answers")
+        proof.soon("model-stopped", partial(getattr, exchange, "closed_early"), WITHIN, f"{how}: the provider's answer")
         ran = world.start(runner, calls("hazard_slow", {"query": "a"}), final(), feature="hazard")
         _stopped(proof, world, runner, ran, how, "tool")
+        time.sleep(WITHIN)  # in which a request that nobody wants any more would come
         proof.same("billing-stopped", len(ran.script.seen), 1, f"{how}: requests at the provider")
         started.append(ran.answer.json()["id"])
     time.sleep(hazard.SLOW_SECONDS - 2 * WITHIN)
@@ -102,7 +104,7 @@ def test_hanging_up_or_cancelling_stops_model_and_tools(proof: Proof, world: Wor
 
 
 def _stopped(proof: Proof, world: World, who: Person, ran: Ran, how: str, what: str) -> None:
-    """Have the run end from outside while something of it is under way, and time it."""
+    """Have the run end from outside while something of it is under way."""
     run_id = ran.answer.json()["id"]
     with streaming(world.service, who, run_id, query="?while_connected=true" if how == "hangs up" else "") as stream:
         wait_for(lambda: ran.script.seen if what == "model" else world.effects.of(run_id))
@@ -110,10 +112,8 @@ def _stopped(proof: Proof, world: World, who: Person, ran: Ran, how: str, what: 
         if how == "cancels":
             answer = world.service.call(who, "POST", f"/v1/runs/{run_id}/cancel", json={"reason": "no longer needed"})
             proof.same("cancelled", (answer.status_code, answer.json()["outcome"]), (200, "cancelled"))
-    began = time.monotonic()
     ended = world.service.run_until(who, run_id, "cancelled", "succeeded", "failed")
     proof.same("cancelled", ended["state"], "cancelled", how)
-    time.sleep(max(0.0, WITHIN - (time.monotonic() - began)))
 
 
 def _until_ended(world: World, who: Person, approver: Person, run_id: str, seconds: float = 60) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _until_ended(world: World, who: Person, approver: Person, run_id: str, secon
     return wait_for(look, seconds)
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(2_800)
 @control("ERR-09", cases=27)
 def test_a_run_that_is_killed_at_any_step_goes_on_and_repeats_nothing(proof: Proof, new_world: NewWorld) -> None:
     with new_world() as world:
@@ -215,7 +215,7 @@ def _unknown(proof: Proof, world: World, runner: Person, approver: Person) -> No
         proof.same("unknown-shown", answer.status_code, expected)
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(2_800)
 @control("ERR-10", cases=23)
 def test_work_that_kills_its_process_is_set_aside(proof: Proof, new_world: NewWorld) -> None:
     with new_world() as world:

@@ -107,7 +107,7 @@ FREE = {"an error", "busy", "no credit", "not allowed"}
 
 @control("CST-02", cases=3 * len(MODES) + 3)
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(2_800)
 def test_every_chat_request_is_metered(proof: Proof, new_world: NewWorld, stream: bool) -> None:
     with new_world(catalogue=models(LADDER), MODEL_TIMEOUT_MS="1500") as world:
         with proof.positive("a chat request is answered"):
@@ -141,7 +141,7 @@ def test_a_chat_that_its_client_leaves_is_paid_in_full(proof: Proof, new_world: 
             who, script = _asks(world, fault("endless", seconds=20))
             asked = {"model": "standard", "stream": True, "messages": [{"role": "user", "content": script.task()}]}
             headers, url = {"Authorization": f"Bearer {who.key}"}, world.service.base_url + PATH
-            with httpx2.stream("POST", url, json=asked, headers=headers, trust_env=False) as answer:
+            with httpx2.stream("POST", url, json=asked, headers=headers, trust_env=False, timeout=300) as answer:
                 next(answer.iter_bytes())
                 time.sleep(seconds)
             left = time.monotonic()
@@ -188,7 +188,7 @@ async def _colleague(runtime: Runtime, admin: Person) -> Person:
 
 
 @control("CST-03", cases=38)
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(1_200)
 def test_every_chat_request_is_capped_in_length_and_time(proof: Proof, new_world: NewWorld) -> None:
     with new_world(MODEL_TIMEOUT_MS="1000") as world:
         who, script = _asks(world, says("Good day."))
@@ -213,9 +213,8 @@ def test_every_chat_request_is_capped_in_length_and_time(proof: Proof, new_world
                 code = asked_chat(world, who, script, stream=stream).code
                 took = time.monotonic() - began
                 where = f"{slow.fault or 'late'}, {'streamed' if stream else 'whole'}"
-                proof.holds(
-                    "deadline", code == "provider.timeout" and took < 2.5, f"{where}: {code} after {took:.1f} s"
-                )
+                proof.in_time("deadline", took, 2.5, f"{where}: {code} after")
+                proof.same("deadline", code, "provider.timeout", where)
                 wait_for(partial(_ended, script), 10)
                 proof.holds("upstream-closed", script.seen[0].closed_early, where)
 
@@ -272,7 +271,7 @@ def _by_model(first: Reply, spare: Reply) -> Answer:
 
 
 @control("ERR-05", cases=20)
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(1_200)
 def test_another_model_stands_in_for_chats(proof: Proof, new_world: NewWorld) -> None:
     with new_world(catalogue=models(LADDER, "0.02"), MODEL_TIMEOUT_MS="3000") as world:
         who, script = _asks(world, says("Good day."))

@@ -82,7 +82,7 @@ def _spent(world: World, who: Person) -> Decimal:
     return next(Decimal(item["spent_usd"]) for item in items if (item["scope"], item["period"]) == ("tenant", "month"))
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(2_800)
 @control("OBS-04", cases=46)
 def test_what_was_spent_adds_up_whichever_way_it_is_asked_for(proof: Proof, new_world: NewWorld) -> None:
     with new_world(catalogue=_tiers(RETRYING), MODEL_TIMEOUT_MS="3000") as world:
@@ -173,7 +173,7 @@ def test_a_replay_is_free_and_a_retry_is_paid(proof: Proof, new_world: NewWorld)
 HOUR_USD = Decimal("0.60")
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(2_800)
 @control("CST-09", cases=6)
 def test_spend_that_will_pass_its_cap_is_told_in_time(proof: Proof, new_world: NewWorld) -> None:
     with new_world(catalogue=_tiers(RETRYING)) as world:

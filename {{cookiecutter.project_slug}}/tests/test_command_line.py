@@ -20,7 +20,7 @@ def _app(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
         env={**os.environ, "ENVIRONMENT": "test", **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 

@@ -27,7 +27,7 @@ def _tools(folder: Path, server: ToolServer, *arguments: str, allow: bool = True
     environment = {"ENVIRONMENT": "test", "CONFIG_DIR": str(folder), "EGRESS_ALLOW": json.dumps(origins)}
     command = [sys.executable, "-m", "app", "tools", *arguments]
     return subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=False
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=600, check=False
     )
 
 

@@ -39,7 +39,7 @@ from service_client.models import (
 )
 from service_client.types import Response
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 300
 Told = TypeVar("Told")
 
 
@@ -125,7 +125,7 @@ def _client(base_url: str, key: str) -> AuthenticatedClient:
         base_url=base_url,
         token=key,
         raise_on_unexpected_status=True,
-        timeout=httpx.Timeout(40),
+        timeout=httpx.Timeout(400),
         httpx_args={"trust_env": False},
     )
 

@@ -98,7 +98,7 @@ class Fuzz:
 
     def _exchanged(self, drawn: Drawn) -> Told:
         if self.line is None:
-            self.line = socket.create_connection(("127.0.0.1", self.world.service.port), timeout=30)
+            self.line = socket.create_connection(("127.0.0.1", self.world.service.port), timeout=300)
         self.line.sendall(drawn.head() + drawn.body)
         answer = http.client.HTTPResponse(self.line, method=drawn.method)
         answer.begin()

@@ -86,7 +86,7 @@ class Checks:
         tasks = {name: script.task("From ada@example.com.") for name, script in self.scripts.items()}
         told = {"address": f"{self.service.base_url}/v1", "key": self.who.key, "tasks": tasks}
         command = ["node", "client.mjs", json.dumps(told), step]
-        ran = subprocess.run(command, cwd=self.home, capture_output=True, text=True, timeout=60, check=False)
+        ran = subprocess.run(command, cwd=self.home, capture_output=True, text=True, timeout=600, check=False)
         if ran.returncode != 0:
             raise SystemExit(f"client.mjs ended with {ran.returncode}: {ran.stderr[-2_000:]}")
         return json.loads(ran.stdout)

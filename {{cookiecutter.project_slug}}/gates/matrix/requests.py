@@ -193,7 +193,9 @@ class Asker:
     def _stream(self, path: str, options: dict[str, Any]) -> Answer:
         """Whether the stream opens; this run has no end to wait for."""
         headers = {**options["headers"], **({"Authorization": f"Bearer {self.who.key}"} if self.who else {})}
-        with httpx2.stream("GET", self.world.service.base_url + path, headers=headers, trust_env=False) as answer:
+        with httpx2.stream(
+            "GET", self.world.service.base_url + path, headers=headers, trust_env=False, timeout=400
+        ) as answer:
             if answer.status_code == 200:
                 return Answer(200, "", {})
             answer.read()
@@ -213,7 +215,7 @@ class Asker:
 
     @contextmanager
     def _browser(self) -> Iterator[httpx2.Client]:
-        with httpx2.Client(base_url=self.world.service.base_url, trust_env=False, timeout=40) as browser:
+        with httpx2.Client(base_url=self.world.service.base_url, trust_env=False, timeout=400) as browser:
             if self.who is not None:
                 assert browser.post("/console/sign-in", data={"key": self.who.key}).status_code == 303
             yield browser

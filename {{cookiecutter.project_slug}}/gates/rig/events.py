@@ -3,7 +3,6 @@
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 import httpx2
 
+from gates.rig.pace import REQUEST_SECONDS, grace, reached
 from gates.rig.people import Person
 from gates.rig.service import Service, wait_for
 
@@ -40,12 +40,11 @@ class Stream:
         return wait_for(lambda: next((event for event in self.events if event.name == name), None), seconds)
 
     def end(self, seconds: float = 20) -> Event:
-        """The last event, once the service has closed the stream; one named `nothing` or `(open)` where it has not."""
-        until = time.monotonic() + seconds
-        while not self.ended:
-            if time.monotonic() > until:
-                return Event("", "(open)", {})
-            time.sleep(0.05)
+        """The last event, once the service has closed the stream; one named `nothing` or `(open)` where it has not.
+
+        It has `seconds`, and what the machine alone explains."""
+        if not reached(lambda: self.ended, seconds) and not reached(lambda: self.ended, grace()):
+            return Event("", "(open)", {})
         return self.events[-1] if self.events else Event("", "nothing", {})
 
 
@@ -55,7 +54,7 @@ def streaming(service: Service, who: Person, run_id: str, *, after: str = "", qu
     stream = Stream()
     headers = {"Authorization": f"Bearer {who.key}"} | ({"Last-Event-ID": after} if after else {})
     address = f"{service.base_url}/v1/runs/{run_id}/events{query}"
-    client = httpx2.Client(trust_env=False, timeout=60)
+    client = httpx2.Client(trust_env=False, timeout=REQUEST_SECONDS)
 
     def read() -> None:
         try:

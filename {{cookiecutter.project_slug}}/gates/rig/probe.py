@@ -58,7 +58,7 @@ async def tell(context: ToolContext, name: str, arguments: dict[str, Any]) -> Do
     permissions = frozenset(who.permissions)
     key = context.idempotency_key
     effect = Happened(name, arguments, who.tenant_id, who.member_id, permissions, context.run_id, key)
-    async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=100) as client:
         told = asdict(effect) | {"permissions": sorted(permissions)}
         (await client.post(os.environ[EFFECTS_URL], json=told)).raise_for_status()
     return Done(done=True)

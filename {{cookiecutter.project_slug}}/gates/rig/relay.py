@@ -117,7 +117,7 @@ def _connected(upstream: Address) -> socket.socket:
         line = socket.socket(socket.AF_UNIX)
         line.connect(upstream)
         return line
-    return socket.create_connection(upstream, timeout=10)
+    return socket.create_connection(upstream, timeout=100)
 
 
 @contextmanager

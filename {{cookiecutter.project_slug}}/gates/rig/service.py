@@ -21,12 +21,15 @@ import psutil
 from app.bootstrap import open_runtime
 from app.runtime import Runtime
 from app.settings import load_settings
-from gates.rig import people
+from gates.rig import driven, people
+from gates.rig.pace import GENEROUS, REQUEST_SECONDS, OutOfTime
 from gates.rig.people import Person
 
 START_SECONDS = 60
+ENDING_SECONDS = 30  # after which it is killed, where nothing is proven by its end
 ATTEMPTS = 3
 NOT_GIVEN_AWAY = 20_000, 32_000  # below the ports that Linux (32768) and others (49152) choose from
+ENDED = {"succeeded", "failed", "cancelled"}
 Found = TypeVar("Found")
 
 
@@ -55,6 +58,7 @@ class Service:
             try:
                 self._launch()
                 wait_for(self._ready, START_SECONDS)
+                driven.started(self.port, self.operations_port)
             except PortLost:
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -87,10 +91,11 @@ class Service:
 
     def kill(self) -> None:
         """End it as a crash would: no handler runs."""
-        self._end(signal.SIGKILL)
+        self._end(signal.SIGKILL, 30 * GENEROUS)
 
-    def stop(self) -> int:
-        return self._end(signal.SIGTERM)
+    def stop(self, seconds: float = 30 * GENEROUS) -> int:
+        """Ask it to end. Raises subprocess.TimeoutExpired when it has not after so many seconds."""
+        return self._end(signal.SIGTERM, seconds)
 
     def revive(self) -> None:
         """Start it again where it has died by itself or was killed; otherwise leave it alone."""
@@ -105,12 +110,12 @@ class Service:
                 return
             raise
 
-    def _end(self, how: signal.Signals) -> int:
+    def _end(self, how: signal.Signals, seconds: float) -> int:
         process = self.process
         if process is None:
             return 0
         process.send_signal(how)
-        code = process.wait(30)
+        code = process.wait(seconds)
         if self.process is process:  # a proof may have started the next one meanwhile
             self.process = None
         return code
@@ -141,13 +146,15 @@ class Service:
         headers = dict(options.pop("headers", {}))
         if who is not None:
             headers["Authorization"] = f"Bearer {who.key}"
-        answer = httpx2.request(method, self.base_url + path, headers=headers, trust_env=False, timeout=40, **options)
+        answer = httpx2.request(
+            method, self.base_url + path, headers=headers, trust_env=False, timeout=REQUEST_SECONDS, **options
+        )
         self.answers.append(answer)
         return answer
 
     def operations(self, path: str) -> httpx2.Response:
         """From the port that only the inside of the network sees."""
-        return httpx2.get(f"http://127.0.0.1:{self.operations_port}{path}", trust_env=False)
+        return httpx2.get(f"http://127.0.0.1:{self.operations_port}{path}", trust_env=False, timeout=REQUEST_SECONDS)
 
     def start_run(
         self,
@@ -171,7 +178,12 @@ class Service:
 
     def run_until(self, who: Person, run_id: str, *states: str) -> Any:
         def reached() -> Any:
-            run = self.call(who, "GET", f"/v1/runs/{run_id}").json()
+            answer = self.call(who, "GET", f"/v1/runs/{run_id}")
+            if answer.status_code == 503:  # a store that is busy for a moment: asked again while the time lasts
+                return None
+            run = answer.json()
+            if run["state"] in ENDED and run["state"] not in states:
+                raise AssertionError(f"the run {run['state']} instead of {' or '.join(states)}: {run.get('error')}")
             return run if run["state"] in states else None
 
         return wait_for(reached)
@@ -193,7 +205,7 @@ def running(database_url: str, folder: Path, module: str = "app", **environment:
         yield service
     finally:
         try:
-            service.stop()
+            service.stop(ENDING_SECONDS)
         except subprocess.TimeoutExpired:  # what it was asked to finish goes on too long: not what is proven here
             service.kill()
 
@@ -219,10 +231,12 @@ def listening_ports(pid: int) -> set[int]:
 
 
 def wait_for(ready: Callable[[], Found | None], seconds: float = 20) -> Found:
-    """Poll until the answer is true; fails loudly after `seconds`."""
-    deadline = time.monotonic() + seconds
+    """Poll until the answer is true. `seconds` is what it takes at most on an idle machine.
+
+    Raises OutOfTime after ten times that: it is the machine that is waited for, and there is nothing to judge."""
+    deadline = time.monotonic() + seconds * GENEROUS
     while time.monotonic() < deadline:
         if found := ready():
             return found
         time.sleep(0.05)
-    raise AssertionError(f"not reached within {seconds} s: {ready}")
+    raise OutOfTime(f"not reached within {seconds * GENEROUS:g} s: {ready}")

@@ -29,6 +29,7 @@ from gates.rig.clock import Clock
 from gates.rig.databases import owner_of
 from gates.rig.effects import Effect, Effects, effects
 from gates.rig.formats import Reply, Wire
+from gates.rig.pace import REQUEST_SECONDS
 from gates.rig.people import Person
 from gates.rig.provider import Answer, Provider, Script, calls, provider
 from gates.rig.service import Service, running, wait_for
@@ -158,7 +159,7 @@ class World:
             with psycopg.connect(url, autocommit=True) as connection:
                 done = connection.execute(statement.replace("?", "%s").encode(), parameters)
                 return done.fetchall() if done.description else []
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=20)) as file, file:
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=REQUEST_SECONDS)) as file, file:
             return file.execute(statement, parameters).fetchall()
 
     @property
@@ -166,7 +167,9 @@ class World:
         """The service's database as its owner: of SQLite the same."""
         return owner_of(self.service.database_url)
 
-    def command(self, *arguments: str, timeout: float = 30, **settings: str) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, *arguments: str, timeout: float = REQUEST_SECONDS, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command of the service's, with its configuration and these settings instead of its own."""
         environment = {**os.environ, **self.service.environment, "DATABASE_URL": self.service.database_url}
         environment |= {"ENVIRONMENT": "test", "PORT": "0", "OPERATIONS_PORT": "0", **settings}
@@ -181,7 +184,8 @@ class World:
     @contextmanager
     def console(self, who: Person) -> Iterator[httpx2.Response]:
         """The console's first page as this person sees it."""
-        with httpx2.Client(base_url=self.service.base_url, trust_env=False, follow_redirects=True) as browser:
+        address, patient = self.service.base_url, REQUEST_SECONDS
+        with httpx2.Client(base_url=address, trust_env=False, follow_redirects=True, timeout=patient) as browser:
             yield browser.post("/console/sign-in", data={"key": who.key})
 
     def resolves(self, names: dict[str, list[str]]) -> None:
@@ -203,7 +207,7 @@ class World:
     def locked(self) -> Iterator[None]:
         """Somebody else keeps the database file to themselves until the block ends."""
         path = self.service.database_url.removeprefix("sqlite:///")
-        with closing(sqlite3.connect(path, timeout=20, isolation_level=None)) as file:
+        with closing(sqlite3.connect(path, timeout=REQUEST_SECONDS, isolation_level=None)) as file:
             file.execute("BEGIN IMMEDIATE")
             yield
             file.execute("ROLLBACK")

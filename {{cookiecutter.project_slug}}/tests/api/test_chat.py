@@ -266,7 +266,7 @@ def test_a_client_that_hangs_up_ends_the_request_upstream(desk: Desk) -> None:
     body = {"model": "standard", "stream": True, "messages": [{"role": "user", "content": script.task()}]}
     headers = {"Authorization": f"Bearer {desk.who.key}"}
     url = f"{desk.service.base_url}/v1/chat/completions"
-    with httpx2.stream("POST", url, json=body, headers=headers, trust_env=False) as answer:
+    with httpx2.stream("POST", url, json=body, headers=headers, trust_env=False, timeout=300) as answer:
         assert answer.status_code == 200
         next(answer.iter_bytes())
     assert wait_for(lambda: script.seen[0].closed_early, 5)

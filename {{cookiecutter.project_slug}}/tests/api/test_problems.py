@@ -121,7 +121,7 @@ def test_a_body_over_the_limit_is_refused_with_and_without_a_declared_length(ser
         "POST /v1/runs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nIdempotency-Key: k\r\n"
         f"Authorization: Bearer {member.key}\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as raw:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=200) as raw:
         raw.sendall(head.encode())
         try:
             for _ in range(40):

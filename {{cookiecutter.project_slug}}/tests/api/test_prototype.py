@@ -23,7 +23,7 @@ def _run(folder: Path, address: str, key: str) -> subprocess.CompletedProcess[st
     script.write_text(code)
     environment = {**os.environ, "OPENAI_BASE_URL": address, "OPENAI_API_KEY": key}
     return subprocess.run(
-        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=600, check=False
     )
 
 

@@ -69,10 +69,11 @@ def test_the_catalogue_asks_for_exactly_the_cases_that_its_proofs_promise() -> N
 
 
 def test_the_sabotage_record_names_assertions_and_proofs_that_exist() -> None:
-    kills = Kills.load().kills
-    assert {kill.control for kill in kills} == {c.id for c in CATALOGUE.controls.values() if c.assertions}
+    record = Kills.load()
     proofs = "\n".join(path.read_text() for path in (ROOT / "gates").glob("test_*.py"))
-    for kill in kills:
+    assert record.kills
+    # A stale kill may name what was renamed since: it counts for nothing until it is shown again.
+    for kill in (kill for kill in record.kills if kill.patch not in record.stale):
         assert kill.assertion in CATALOGUE.controls[kill.control].assertions
         assert f"def {kill.proof}(" in proofs
 

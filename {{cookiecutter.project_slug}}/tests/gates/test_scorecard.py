@@ -40,6 +40,7 @@ def _record(control: Control, **changes: Any) -> Record:
         control=control.id, proof=f"gates/test_x.py::test_{control.id}", status="PASS", cases=sum(asserted.values()),
         minimum=1, positive=("it works",), asserted=asserted, assertion=None, detail="", attempt=1, attempts=1,
         started=(NOW - dt.timedelta(hours=1)).isoformat(), seconds=1.0, subject=SUBJECT.as_dict(), proof_sha256="0",
+        driven=1,
     )  # fmt: skip
     return replace(good, **changes)
 
@@ -117,6 +118,7 @@ def test_evidence_that_is_too_old_or_from_the_future_is_stale(age: dt.timedelta)
         ({"asserted": {}, "cases": 0}, "FAIL", "never asserted"),
         ({"cases": 3}, "FAIL", "3 cases"),
         ({"positive": ()}, "FAIL", "no positive control"),
+        ({"driven": 0}, "FAIL", "no service was started or asked in gates/test_x.py::test_CST-01"),
         ({"asserted": {"under-the-cap": 900}}, "FAIL", "never asserted"),
         ({"attempts": 3, "proof": "gates/test_x.py::test_y[1]"}, "FAIL", "1 of 3 runs in a row"),
     ],
@@ -143,6 +145,36 @@ def test_trying_again_until_it_is_green_does_not_help() -> None:
     assert _state(_judge([red, *_evidence()]), "CST-01")[0] == "FAIL"
     of_other_code = replace(red, subject=replace(SUBJECT, tree="before the fix").as_dict())
     assert _state(_judge([of_other_code, *_evidence()]), "CST-01")[0] == "PASS"
+
+
+@pytest.mark.parametrize("gate", [gate.id for gate in SHIPPED.gate])
+def test_no_gate_is_passed_without_fresh_sabotage_of_its_critical_controls(gate: str) -> None:
+    """Also those whose minimum is three: a proof that was gutted and asserts what it likes has no fresh kill."""
+    critical = [c.id for g in COMPLETE.gate if g.id == gate for c in g.control if c.weight == "critical"]
+    card = _judge(_evidence(), uncaught=dict.fromkeys(COMPLETE.controls, "") | {critical[0]: "stale: 1 of 1"})
+    assert card.decision == "PAUSED"
+    assert [lack for score in card.gates for lack in score.missing] == [(critical[0], "stale: 1 of 1")]
+
+
+def test_a_passing_standard_control_with_stale_sabotage_is_the_nearest_to_level_four() -> None:
+    standard = [c.id for c in COMPLETE.gate[-1].control if c.weight == "standard"]
+    uncaught = dict.fromkeys(COMPLETE.controls, "") | {standard[4]: "stale"}
+    records = [r for r in _evidence() if r.control not in standard[:2]]
+    missing = _judge(records, uncaught=uncaught).gates[-1].missing
+    assert missing[0] == (standard[4], "stale")
+
+
+def test_proofs_that_could_not_judge_and_nothing_else_make_the_verdict_cannot_judge() -> None:
+    late = {"status": "ERROR", "detail": "OutOfTime: not reached within 200 s"}
+    card = _judge(_evidence(CST_01=late))
+    assert (card.decision, EXIT[card.decision]) == ("CANNOT JUDGE", 2)
+    assert "CST-01" in card.reason
+    assert _state(card, "CST-01") == ("ERROR", "error: OutOfTime: not reached within 200 s")
+    assert _level(card, "cost") == 2
+    broken: dict[str, Any] = {"status": "FAIL", "assertion": "usable"}
+    assert _judge(_evidence(CST_01=late, CST_03=broken)).decision == "PAUSED"
+    assert _judge(_evidence(CST_01=late), said=Said()).decision == "PAUSED"
+    assert _judge(_evidence(CST_01={"status": "ERROR", "detail": "KeyError: x"})).decision == "PAUSED"
 
 
 def test_not_applicable_counts_when_a_probe_has_shown_it() -> None:
@@ -174,7 +206,12 @@ def test_levels_rise_with_critical_controls_people_sabotage_and_shares() -> None
     assert level([*critical, *standard[:4]]) == 3
     assert level([*critical, *standard[:5]]) == 4
     uncaught = dict.fromkeys(COMPLETE.controls, "") | {"SEC-01": "no sabotage of it was tried"}
-    assert level([*critical, *standard], uncaught=uncaught) == 3
+    assert level([*critical, *standard], uncaught=uncaught) == 2
+    assert level(critical, uncaught=uncaught) == 2
+    some = dict.fromkeys(COMPLETE.controls, "") | dict.fromkeys(standard[:3], "stale")
+    assert level([*critical, *standard], uncaught=some) == 3
+    one = dict.fromkeys(COMPLETE.controls, "") | {standard[0]: "stale"}
+    assert level([*critical, *standard, "SEC-13"], uncaught=one) == 4
     assert level([*critical, *standard]) == 4
     assert level([*critical, *standard, "SEC-13"]) == 5
 
@@ -238,7 +275,7 @@ def test_unreadable_evidence_is_named_by_its_line(tmp_path: Path, line: str) -> 
         read(file)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"kills": []}', '{"machinery": "x", "kills": [{"control": "CST-01"}]}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"kills": {}}', '{"harnesses": {}, "kills": [{"control": "CST-01"}]}'])
 def test_an_unreadable_record_of_sabotage_is_named(tmp_path: Path, text: str) -> None:
     file = tmp_path / "sabotage.json"
     file.write_text(text)

@@ -81,13 +81,13 @@ def test_what_trails_a_body_is_no_header(service: Service) -> None:
         f"POST /v1/runs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: Authorization\r\n"
         f"Connection: close\r\n\r\n0\r\nAuthorization: Bearer {viewer.key}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as line:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=100) as line:
         line.sendall(said.encode())
         assert line.recv(100).startswith(b"HTTP/1.1 401")
 
 
 def test_a_connection_that_goes_on_with_a_line_break_is_ended(service: Service) -> None:
-    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as line:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=200) as line:
         line.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"200 OK" in line.recv(2_000)
         line.sendall(b"\r\n")

@@ -12,7 +12,7 @@ TASK = "Create a ticket: <script>alert(1)</script> the printer is jammed."
 
 
 def _browser(service: Service) -> httpx2.Client:
-    return httpx2.Client(base_url=service.base_url, trust_env=False, follow_redirects=True)
+    return httpx2.Client(base_url=service.base_url, trust_env=False, follow_redirects=True, timeout=300)
 
 
 def _sign_in(browser: httpx2.Client, who: Person) -> str:
