@@ -15,7 +15,7 @@ import structlog
 
 from app.audit import trail
 from app.budgets import statements
-from app.budgets.caps import USUAL, Cap, Caps, Payer, resets_at
+from app.budgets.caps import Cap, Caps, Payer, resets_at, unusual
 from app.budgets.layers import LayeredLimit
 from app.budgets.money import usd
 from app.errors import BudgetExceeded, RunLimitExceeded
@@ -92,10 +92,8 @@ class Window:
 
     def exceeded(self, cap: Cap) -> BudgetExceeded:
         """The refusal, which says whose limit or freeze it is."""
-        return BudgetExceeded(
-            cap.scope, resets_at(cap), limited_by=PEOPLE[self.limit.limited_by],
-            frozen_by=" and ".join(PEOPLE[layer] for layer in self.limit.frozen_by),
-        )  # fmt: skip
+        frozen_by = " and ".join(PEOPLE[layer] for layer in self.limit.frozen_by)
+        return BudgetExceeded(cap.scope, resets_at(cap), limited_by=PEOPLE[self.limit.limited_by], frozen_by=frozen_by)
 
 
 Order = Hold | Settlement
@@ -155,15 +153,9 @@ def locked(connection: sa.Connection, caps: Iterable[Cap]) -> dict[Cap, Window]:
     wanted = list(caps)
     windows = _read(connection, statements.LOCK, wanted)
     if missing := [cap for cap in wanted if cap not in windows]:
-        unmade = _unmade(connection, missing)
+        unmade, unspent = _unmade(connection, missing), {"spent_micro": 0, "held_micro": 0, "warned": {}}
         rows: list[dict[str, Any]] = [
-            {
-                **_named(cap),
-                "limit_micro": unmade[cap].limit.operator_micro,
-                "spent_micro": 0,
-                "held_micro": 0,
-                "warned": {},
-            }
+            {**_named(cap), **unspent, "limit_micro": unmade[cap].limit.operator_micro}
             for cap in sorted(missing, key=_key)
         ]
         connection.execute(statements.MAKE[connection.dialect.name], rows)
@@ -267,11 +259,6 @@ def _tell_thresholds(connection: sa.Connection, cap: Cap, chain: str, spent_befo
 def chain(cap: Cap, payer: Payer) -> str:
     """Whose records tell of this cap."""
     return trail.PLATFORM if cap.scope == "global" else payer.tenant_id
-
-
-def unusual(cap: Cap) -> str:
-    """The period by which a cap is found: empty for the one that its scope has without a word."""
-    return "" if cap.period == USUAL[cap.scope] else cap.period
 
 
 def _key(cap: Cap) -> tuple[str, str, str]:

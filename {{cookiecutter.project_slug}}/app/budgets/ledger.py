@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit import trail
 from app.budgets import book, statements
 from app.budgets.book import CallPurpose, Hold, Outcome, Settlement, Used, Window
-from app.budgets.caps import USUAL, Cap, Caps, Payer, Period, period_of
+from app.budgets.caps import USUAL, Cap, Caps, Payer, Period, period_of, unusual
 from app.budgets.layers import LayeredLimit
 from app.budgets.models import BudgetCap, BudgetWindow, ModelCall
 from app.budgets.money import shown, usd
@@ -228,7 +228,7 @@ class Ledger:
 
 async def _cap_row(session: AsyncSession, cap: Cap) -> BudgetCap:
     """The stored limits of a cap, locked; made where there are none, with the default until a layer sets its own."""
-    scope, scope_id, period = key = cap.scope, cap.scope_id, book.unusual(cap)
+    scope, scope_id, period = key = cap.scope, cap.scope_id, unusual(cap)
     await session.execute(
         statements.MAKE_CAP[session.get_bind().dialect.name],
         {"scope": scope, "scope_id": scope_id, "period": period, "frozen": False, "tenant_frozen": False},
