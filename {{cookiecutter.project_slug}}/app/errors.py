@@ -119,9 +119,12 @@ class BudgetExceeded(AppError):
 
     row = ErrorCode("budget.exceeded", 402, "This workspace reached its AI budget.")
 
-    def __init__(self, scope: str, resets_at: str, *, frozen: bool = False) -> None:
-        used_up = f"The AI budget of this {scope} is used up; it resets at {resets_at}."
-        super().__init__(f"The AI budget of this {scope} is frozen by its operators." if frozen else used_up)
+    def __init__(
+        self, scope: str, resets_at: str, *, limited_by: str = "the platform's operators", frozen_by: str = ""
+    ) -> None:
+        """`limited_by` says whose limit it is, `frozen_by` who has frozen it, both for people to read."""
+        used_up = f"is used up; it resets at {resets_at}. The limit was set by {limited_by}."
+        super().__init__(f"The AI budget of this {scope} {f'is frozen by {frozen_by}.' if frozen_by else used_up}")
         self.scope = scope
 
 

@@ -145,9 +145,9 @@ def _never_used_up(store: objects.Store, seeded: dict[str, str]) -> Iterator[Non
         while not done.wait(EVERY_SECONDS):
             with store.engine.begin() as connection:
                 connection.execute(sa.delete(Switch))
-                connection.execute(sa.update(BudgetCap).where(BudgetCap.frozen).values(frozen=False))
-                for money in (BudgetCap, BudgetWindow):
-                    connection.execute(sa.update(money).where(money.limit_micro < ENOUGH).values(limit_micro=ENOUGH))
+                connection.execute(sa.update(BudgetCap).values(tenant_limit_micro=None, tenant_frozen=False))
+                money = sa.update(BudgetWindow).where(BudgetWindow.limit_micro < ENOUGH)
+                connection.execute(money.values(limit_micro=ENOUGH))
                 run = sa.update(Run).where(Run.id == seeded["run_id"], Run.state.in_(ENDED))
                 connection.execute(run.values(state="waiting", ended_at=None, error_code=None, error_detail=None))
                 question = sa.update(Approval).where(Approval.id == seeded["approval_id"], Approval.state != "pending")

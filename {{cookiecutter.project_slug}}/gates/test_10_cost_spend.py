@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from app.budgets.caps import Payer
+from app.budgets.money import to_micro
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
 from gates.rig.formats import Reply
@@ -224,8 +226,9 @@ def _spend(world: World, who: Person, usd: Decimal) -> None:
 
 
 def _cap(world: World, admin: Person, usd: Decimal) -> None:
-    body = {"scope": "tenant", "limit_usd": f"{usd:.6f}"}
-    assert world.service.call(admin, "PUT", "/v1/budgets", json=body).status_code == 200
+    """Set by the operator: more than the file allows."""
+    limit, payer = to_micro(usd), Payer(admin.tenant_id, "")
+    world.service.inside(lambda runtime: runtime.ledger.set_cap(payer, "tenant", limit, actor="proof"))
 
 
 def _warned(world: World, admin: Person, action: str) -> int:

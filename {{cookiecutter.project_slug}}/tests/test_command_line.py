@@ -1,5 +1,6 @@
 """Commands say one clear thing when something is wrong, and undoable things can be tried dry."""
 
+import asyncio
 import json
 import os
 import socket
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from app.bootstrap import open_runtime
+from app.budgets.caps import Payer
 from app.settings import ROOT, load_settings
 from gates.rig.databases import NewDatabase
 
@@ -108,6 +111,25 @@ def test_what_is_spent_is_shown_by_whatever_one_asks(acme: str) -> None:
     _does("Thawed acme", "budget", "thaw", "acme", "--reason", "drill", acme=acme)
     _does("Added $2.50 to acme", "budget", "top-up", "acme", "2.5", "--reason", "drill", acme=acme)
     _does("22.500000", "budget", "show", acme=acme)
+
+
+def test_commands_say_what_of_the_tenants_own_still_holds(acme: str) -> None:
+    async def narrow() -> None:
+        async with open_runtime(load_settings(database_url=acme, environment="test"), durable=False) as runtime:
+            payer = Payer(await runtime.directory.tenant_id("acme"), "")
+            await runtime.ledger.set_cap(payer, "tenant", 1_000_000, actor="admin", layer="tenant")
+            await runtime.ledger.freeze(payer, "tenant", frozen=True, actor="admin", reason="drill", layer="tenant")
+            await runtime.members.add(payer.tenant_id, "mia", ["member"], "test")
+
+    asyncio.run(narrow())
+    _does("In force is $1.00, a limit of the tenant's administrators", "budget", "set", "acme", "15", acme=acme)
+    _does("In force is $1.00", "budget", "top-up", "acme", "5", "--reason", "drill", acme=acme)
+    _does("Still frozen by the tenant's administrators", "budget", "thaw", "acme", "--reason", "drill", acme=acme)
+    shown = json.loads(_app("budget", "show", "--json", DATABASE_URL=acme).stdout)
+    [month] = [row for row in shown if row["scope"] == "tenant" and row["window"].count("-") == 1]
+    found = [month[name] for name in ("limit_usd", "tenant_usd", "limited_by", "frozen")]
+    assert found == ["1.000000", "1.000000", "tenant", "FROZEN by tenant"]
+    _does("Has let in mia of acme", "members", "enable", "mia", "--tenant", "acme", acme=acme)
 
 
 def _does(words: str, *arguments: str, acme: str) -> None:

@@ -19,7 +19,7 @@ def examples(known: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
         "ApprovalDecision": _DECISION,
         "Decisions": {"items": [{"id": _AN_ID, **_DECISION}]},
         "Resolution": {"outcome": "happened", "reason": "the parcel is on its way"},
-        "BudgetUpdate": {"scope": "tenant", "limit_usd": "20.00", "reason": "a bigger team"},
+        "BudgetUpdate": {"scope": "tenant", "limit_usd": "15.00", "reason": "a quiet month"},
         "KeyCreate": {"member_id": _AN_ID, "days": 30},
         "KeyRotation": {"overlap_hours": 24},
         "MemberCreate": {"name": "Ada", "roles": roles},

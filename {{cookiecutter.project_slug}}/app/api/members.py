@@ -11,6 +11,7 @@ from app.api.schemas import NO_NUL, Id, Instant, Name, Strict
 from app.api.state import RuntimeDep
 from app.db.base import utc_now
 from app.errors import RequestInvalid
+from app.identity.layers import Layer
 from app.identity.models import Member
 from app.identity.principal import Principal
 
@@ -38,7 +39,8 @@ class MemberView(BaseModel):
     subject: str | None
     elevated_role: str | None = Field(description="lent at the moment")
     elevated_until: Instant | None
-    disabled_at: Instant | None
+    disabled_at: Instant | None = Field(description="since when they are shut out, by whichever layer")
+    disabled_by: list[Layer] = Field(description="who must enable them before they come in again")
     created_at: Instant
 
     @classmethod
@@ -46,6 +48,7 @@ class MemberView(BaseModel):
         shown = cls.model_validate(member, from_attributes=True)
         if not member.is_elevated(utc_now()):
             shown.elevated_role = shown.elevated_until = None
+        shown.disabled_at = member.operator_disabled_at or member.disabled_at
         return shown
 
 

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypedDict
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,6 +13,7 @@ from app.api.state import RuntimeDep
 from app.budgets.caps import Payer
 from app.budgets.money import to_micro, usd
 from app.db.base import utc_now
+from app.identity.layers import Layer
 from app.identity.principal import Principal
 from app.runs.economics import unit_cost
 
@@ -55,17 +56,31 @@ class Budget(BaseModel):
     held_usd: str
     left_usd: str
     frozen: bool
+    limited_by: Layer = Field(description="whose limit `limit_usd` is: the smaller of both")
+    operator_limit_usd: str | None = Field(description="top-ups included; null: none")
+    tenant_limit_usd: str | None = Field(description="the tenant's own, top-ups included; null: none")
+    frozen_by: list[Layer] = Field(description="who must thaw it before anything is spent again")
+
+
+class Who(TypedDict):
+    """Who changes a limit, and in which layer."""
+
+    actor: str
+    layer: Layer
 
 
 class Budgets(BaseModel):
     items: list[Budget]
 
 
-CHANGES = {"limit_usd": "string", "add_usd": "string", "frozen": "boolean"}
+CHANGES = {"limit_usd": "string", "add_usd": "string", "frozen": "boolean", "no_limit": "boolean"}
 
 
 class BudgetUpdate(Strict):
-    """One of: another limit from now on, more for the open window alone, nothing more at all until it is thawed."""
+    """One change of the tenant's own limits; the operator's stay as they are, and the stricter of both holds.
+
+    One of: another limit from now on, more for the open window alone, nothing more at all until it is thawed, no limit
+    of its own."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -85,6 +100,7 @@ class BudgetUpdate(Strict):
     limit_usd: Usd | None = None
     add_usd: Usd | None = None
     frozen: bool | None = None
+    no_limit: Literal[True] | None = Field(None, description="the operator's limit holds alone")
     reason: Reason | None = None
 
     @model_validator(mode="after")
@@ -126,13 +142,15 @@ async def get_usage(
 
 @router.get("/budgets", response_model=Budgets)
 async def get_budgets(runtime: RuntimeDep, principal: Annotated[Principal, require("usage:read")]) -> Budgets:
-    """The tenant's and the caller's caps as they stand now."""
+    """The tenant's and the caller's caps as they stand now, and whose limit or freeze it is."""
     windows = await runtime.ledger.windows(Payer(principal.tenant_id, principal.member_id))
     return Budgets(
         items=[
             Budget(
                 scope=w.scope, period=w.period, window=w.window, limit_usd=usd(w.limit_micro),
                 spent_usd=usd(w.spent_micro), held_usd=usd(w.held_micro), left_usd=usd(w.left_micro), frozen=w.frozen,
+                limited_by=w.limit.limited_by, operator_limit_usd=_usd(w.limit.operator_micro),
+                tenant_limit_usd=_usd(w.limit.tenant_micro), frozen_by=list(w.limit.frozen_by),
             )
             for w in windows
             if w.scope != "global"
@@ -144,15 +162,21 @@ async def get_budgets(runtime: RuntimeDep, principal: Annotated[Principal, requi
 async def set_budget(
     body: BudgetUpdate, runtime: RuntimeDep, principal: Annotated[Principal, require("budgets:write")]
 ) -> Budgets:
-    """Set the tenant's cap, add to the open window's, or freeze all of its spend; effective at once."""
+    """Set the tenant's own limit, add to it in the open window, freeze all of the tenant's spend, or take that back.
+
+    Effective at once. The operator's limit and freeze stay: 403 for more than the operator allows."""
     payer, reason = Payer(principal.tenant_id, principal.member_id), body.reason or ""
-    actor = principal.member_id
-    if body.limit_usd is not None:
-        limit = to_micro(Decimal(body.limit_usd))
-        await runtime.ledger.set_cap(payer, body.scope, limit, actor=actor, period=body.period)
+    who: Who = {"actor": principal.member_id, "layer": "tenant"}
+    if body.limit_usd is not None or body.no_limit:
+        limit = None if body.limit_usd is None else to_micro(Decimal(body.limit_usd))
+        await runtime.ledger.set_cap(payer, body.scope, limit, period=body.period, **who)
     elif body.add_usd is not None:
         more = to_micro(Decimal(body.add_usd))
-        await runtime.ledger.top_up(payer, body.scope, more, actor=actor, reason=reason, period=body.period)
+        await runtime.ledger.top_up(payer, body.scope, more, reason=reason, period=body.period, **who)
     else:
-        await runtime.ledger.freeze(payer, body.scope, frozen=bool(body.frozen), actor=actor, reason=reason)
+        await runtime.ledger.freeze(payer, body.scope, frozen=bool(body.frozen), reason=reason, **who)
     return await get_budgets(runtime, principal)
+
+
+def _usd(micro: int | None) -> str | None:
+    return None if micro is None else usd(micro)

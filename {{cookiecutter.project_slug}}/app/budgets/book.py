@@ -15,9 +15,11 @@ import structlog
 
 from app.audit import trail
 from app.budgets import statements
-from app.budgets.caps import USUAL, Cap, Caps, Payer, resets_at
+from app.budgets.caps import Cap, Caps, Payer, resets_at, unusual
+from app.budgets.layers import LayeredLimit
 from app.budgets.money import usd
 from app.errors import BudgetExceeded, RunLimitExceeded
+from app.identity.layers import PEOPLE
 from app.telemetry.metrics import BUDGET_THRESHOLDS, COST_OVER_HOLD
 
 log = structlog.get_logger(__name__)
@@ -66,21 +68,32 @@ class Settlement:
 class Window:
     """One cap's row, as it stands within the transaction."""
 
-    limit_micro: int | None  # None: counted, not capped
-    frozen: bool = False
+    limit: LayeredLimit
     spent_micro: int = 0
     held_micro: int = 0
 
     @property
+    def limit_micro(self) -> int | None:
+        """What both layers allow; None: counted, not capped."""
+        return self.limit.effective_micro
+
+    @property
     def left_micro(self) -> float:
-        if self.frozen:
+        if self.limit.frozen_by:
             return 0
-        return math.inf if self.limit_micro is None else self.limit_micro - self.spent_micro - self.held_micro
+        limit_micro = self.limit_micro
+        return math.inf if limit_micro is None else limit_micro - self.spent_micro - self.held_micro
 
     @property
     def used(self) -> float:
         """Which part is spent or held; 1.0 is all of it."""
-        return 0.0 if self.limit_micro is None else (self.spent_micro + self.held_micro) / max(1, self.limit_micro)
+        limit_micro = self.limit_micro
+        return 0.0 if limit_micro is None else (self.spent_micro + self.held_micro) / max(1, limit_micro)
+
+    def exceeded(self, cap: Cap) -> BudgetExceeded:
+        """The refusal, which says whose limit or freeze it is."""
+        frozen_by = " and ".join(PEOPLE[layer] for layer in self.limit.frozen_by)
+        return BudgetExceeded(cap.scope, resets_at(cap), limited_by=PEOPLE[self.limit.limited_by], frozen_by=frozen_by)
 
 
 Order = Hold | Settlement
@@ -140,9 +153,9 @@ def locked(connection: sa.Connection, caps: Iterable[Cap]) -> dict[Cap, Window]:
     wanted = list(caps)
     windows = _read(connection, statements.LOCK, wanted)
     if missing := [cap for cap in wanted if cap not in windows]:
-        unmade = _unmade(connection, missing)
+        unmade, unspent = _unmade(connection, missing), {"spent_micro": 0, "held_micro": 0, "warned": {}}
         rows: list[dict[str, Any]] = [
-            {**_named(cap), "limit_micro": unmade[cap].limit_micro, "spent_micro": 0, "held_micro": 0, "warned": {}}
+            {**_named(cap), **unspent, "limit_micro": unmade[cap].limit.operator_micro}
             for cap in sorted(missing, key=_key)
         ]
         connection.execute(statements.MAKE[connection.dialect.name], rows)
@@ -152,21 +165,22 @@ def locked(connection: sa.Connection, caps: Iterable[Cap]) -> dict[Cap, Window]:
 
 def _read(connection: sa.Connection, statement: sa.Select[Any], caps: Sequence[Cap]) -> dict[Cap, Window]:
     found = connection.execute(statement, {"keys": [_key(cap) for cap in caps]})
-    rows = {tuple(row[:3]): Window(row[3], bool(row[4]), row[5], row[6]) for row in found}
+    rows = {tuple(row[:3]): Window(LayeredLimit(*row[3:5], *map(bool, row[5:7])), *row[7:]) for row in found}
     return {cap: rows[key] for cap in caps if (key := _key(cap)) in rows}
 
 
 def _unmade(connection: sa.Connection, caps: Sequence[Cap]) -> dict[Cap, Window]:
-    """Windows that are yet to be made, with the operator's limit, or the file's."""
+    """Windows that are yet to be made, with the limits of both layers; the operator's may be the file's."""
     if not caps:
         return {}
     keys = {cap: (cap.scope, cap.scope_id, unusual(cap)) for cap in caps}
-    rows = connection.execute(statements.OPERATORS, {"keys": list(keys.values())})
-    chosen = {tuple(row[:3]): (row.limit_micro, row.frozen) for row in rows}
+    rows = connection.execute(statements.LAYERS, {"keys": list(keys.values())})
+    chosen = {tuple(row[:3]): row[3:] for row in rows}
     unmade = {}
     for cap in caps:
-        limit, frozen = chosen.get(keys[cap], (None, False))
-        unmade[cap] = Window(cap.default_limit_micro if limit is None else limit, frozen)
+        operator, tenant, *frozen = chosen.get(keys[cap], (None, None, False, False))
+        operator = cap.default_limit_micro if operator is None else operator
+        unmade[cap] = Window(LayeredLimit(operator, tenant, *map(bool, frozen)))
     return unmade
 
 
@@ -182,7 +196,7 @@ def _hold(order: Hold, windows: Mapping[Cap, Window]) -> BudgetExceeded | RunLim
         if order.amount_micro > window.left_micro:
             if cap.scope == "run":
                 return RunLimitExceeded("This task reached its own cost limit.")
-            return BudgetExceeded(cap.scope, resets_at(cap), frozen=window.frozen)
+            return window.exceeded(cap)
     for window in windows.values():
         window.held_micro += order.amount_micro
     return None
@@ -245,11 +259,6 @@ def _tell_thresholds(connection: sa.Connection, cap: Cap, chain: str, spent_befo
 def chain(cap: Cap, payer: Payer) -> str:
     """Whose records tell of this cap."""
     return trail.PLATFORM if cap.scope == "global" else payer.tenant_id
-
-
-def unusual(cap: Cap) -> str:
-    """The period by which an operator's cap is found: empty for the one that its scope has without a word."""
-    return "" if cap.period == USUAL[cap.scope] else cap.period
 
 
 def _key(cap: Cap) -> tuple[str, str, str]:

@@ -101,6 +101,11 @@ class Caps:
         return {key: None if limit is None else to_micro(limit) for key, limit in named.items()}
 
 
+def unusual(cap: Cap) -> str:
+    """The period by which a cap is found: empty for the one that its scope has without a word."""
+    return "" if cap.period == USUAL[cap.scope] else cap.period
+
+
 def resets_at(cap: Cap) -> str:
     """When the cap's window ends, RFC 3339; a run's never does."""
     return "never (per run)" if cap.window == "run" else ends_at(cap).strftime("%Y-%m-%dT00:00:00Z")

@@ -9,22 +9,25 @@ Gate: errors, cost.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Update, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import trail
 from app.budgets import book
 from app.budgets.book import CallPurpose, Hold, Outcome, Settlement, Used, Window
-from app.budgets.caps import USUAL, Cap, Caps, Payer, Period, period_of, resets_at
+from app.budgets.caps import USUAL, Cap, Caps, Payer, Period, period_of, unusual
+from app.budgets.layers import LayeredLimit
 from app.budgets.models import BudgetCap, BudgetWindow, ModelCall
-from app.budgets.money import usd
+from app.budgets.money import shown, usd
 from app.db.base import new_id, utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
 from app.db.together import Together
 from app.db.unique import insert_or_existing
-from app.errors import BudgetExceeded
+from app.errors import Forbidden
+from app.identity.layers import PEOPLE, Layer
 
 __all__ = ["Balance", "CallPurpose", "Ledger", "Reservation", "Standing", "UnknownReservation", "Used"]
 
@@ -56,10 +59,14 @@ class Balance:
     scope: str
     scope_id: str
     window: str
-    limit_micro: int
-    frozen: bool
+    limit_micro: int  # what both layers allow
+    limit: LayeredLimit
     spent_micro: int
     held_micro: int
+
+    @property
+    def frozen(self) -> bool:
+        return bool(self.limit.frozen_by)
 
     @property
     def period(self) -> Period:
@@ -91,7 +98,7 @@ class Ledger:
         _, windows = await self._stand(payer)
         for cap, window in windows.items():
             if window.left_micro <= 0:
-                raise BudgetExceeded(cap.scope, resets_at(cap), frozen=window.frozen)
+                raise window.exceeded(cap)
 
     async def standing(self, payer: Payer) -> Standing:
         tier, windows = await self._stand(payer)
@@ -131,7 +138,7 @@ class Ledger:
         """The payer's caps as they stand; what is counted without a cap is none."""
         _, windows = await self._stand(payer)
         return [
-            Balance(cap.scope, cap.scope_id, cap.window, w.limit_micro, w.frozen, w.spent_micro, w.held_micro)
+            Balance(cap.scope, cap.scope_id, cap.window, w.limit_micro, w.limit, w.spent_micro, w.held_micro)
             for cap, w in windows.items()
             if w.limit_micro is not None
         ]
@@ -145,57 +152,104 @@ class Ledger:
             windows = await session.run_sync(lambda s: book.seen(s.connection(), caps))
         return list(windows.items())
 
-    async def set_cap(self, payer: Payer, scope: str, limit_micro: int, *, actor: str, period: str = "") -> None:
-        """Change one of the payer's caps now: the open window and all later ones.
+    async def set_cap(
+        self, payer: Payer, scope: str, limit_micro: int | None, *, actor: str, period: str = "",
+        layer: Layer = "operator",
+    ) -> LayeredLimit:  # fmt: skip
+        """Set one layer's limit of one of the payer's caps now: for the open window and all later ones.
 
-        `period`, day or month, is the scope's usual one where nothing is said, here and below."""
+        `period`, day or month, is the scope's usual one where nothing is said, here and below. None removes the layer's
+        limit: the file's default takes the place of the operator's, nothing that of the tenant's. Returns both layers
+        of the open window. Raises Forbidden for a tenant's limit above the operator's."""
         cap = self._cap_of(payer, scope, period)
-        same = func.length(BudgetWindow.window) == len(cap.window)
-        its = (BudgetWindow.scope == scope, BudgetWindow.scope_id == cap.scope_id, same)
         async with self.db.transaction(ALL_TENANTS) as session:
-            (await _set(session, cap)).limit_micro = limit_micro
-            await session.execute(update(BudgetWindow).where(*its).values(limit_micro=limit_micro))
-            facts = {"limit_usd": usd(limit_micro), "period": cap.period}
-            subject = f"budget:{scope}:{cap.scope_id}"
-            await trail.append(session, book.chain(cap, payer), actor, "budget.set", subject, **facts)
+            stored = await _cap_row(session, cap)
+            if layer == "tenant":
+                operators = cap.default_limit_micro if stored.limit_micro is None else stored.limit_micro
+                _require_within(operators, limit_micro, cap)
+                stored.tenant_limit_micro = limit_micro
+            else:
+                stored.limit_micro = limit_micro
+                default = cap.default_limit_micro if limit_micro is None else limit_micro
+                await session.execute(_windows_like(cap).values(limit_micro=default))
+            facts = {"limit_usd": None if limit_micro is None else usd(limit_micro), "period": cap.period}
+            return await self._recorded(session, cap, payer, actor, "budget.set", layer, **facts)
 
     async def top_up(
-        self, payer: Payer, scope: str, amount_micro: int, *, actor: str, reason: str, period: str = ""
-    ) -> None:
-        """Allow more in the open window of one of the payer's caps; the next has its usual limit again."""
+        self, payer: Payer, scope: str, amount_micro: int, *, actor: str, reason: str, period: str = "",
+        layer: Layer = "operator",
+    ) -> LayeredLimit:  # fmt: skip
+        """Raise one layer's limit in the open window of one of the payer's caps; the next has its usual limit again.
+
+        Returns both layers of that window. Raises Forbidden where a tenant's limit would pass the operator's, and where
+        the tenant has set none: then only the operator's is left to raise."""
         cap = self._cap_of(payer, scope, period)
-        its = (BudgetWindow.scope == scope, BudgetWindow.scope_id == cap.scope_id, BudgetWindow.window == cap.window)
         async with self.db.transaction(ALL_TENANTS) as session:
-            await session.run_sync(lambda s: book.locked(s.connection(), [cap]))
-            more = BudgetWindow.extra_micro + amount_micro
-            await session.execute(update(BudgetWindow).where(*its).values(extra_micro=more))
+            windows = await session.run_sync(lambda s: book.locked(s.connection(), [cap]))
+            if layer == "tenant":
+                limit = windows[cap].limit
+                if limit.tenant_micro is None:
+                    raise Forbidden(f"The limit in force is {_named_limit(limit.operator_micro, cap)}.")
+                _require_within(limit.operator_micro, limit.tenant_micro + amount_micro, cap)
+            column = BudgetWindow.tenant_extra_micro if layer == "tenant" else BudgetWindow.extra_micro
+            its = _windows_like(cap).where(BudgetWindow.window == cap.window)
+            await session.execute(its.values({column: column + amount_micro}))
             facts = {"added_usd": usd(amount_micro), "window": cap.window, "reason": reason}
-            subject = f"budget:{scope}:{cap.scope_id}"
-            await trail.append(session, book.chain(cap, payer), actor, "budget.topped_up", subject, **facts)
+            return await self._recorded(session, cap, payer, actor, "budget.topped_up", layer, **facts)
 
-    async def freeze(self, payer: Payer, scope: str, *, frozen: bool, actor: str, reason: str) -> None:
-        """Let nothing more be spent under the payer's caps of this scope, in any window, or let it be spent again.
+    async def freeze(
+        self, payer: Payer, scope: str, *, frozen: bool, actor: str, reason: str, layer: Layer = "operator"
+    ) -> LayeredLimit:
+        """Let nothing more be spent under the payer's caps of this scope, in any window, or take that back.
 
-        What is under way is still settled. The caps stay as they are and hold again afterwards."""
+        What one layer has frozen only that layer thaws. What is under way is still settled. The caps stay as they are
+        and hold again afterwards. Returns both layers of an open window."""
         caps = [cap for cap in self.caps.of(payer) if cap.scope == scope]
         async with self.db.transaction(ALL_TENANTS) as session:
             for cap in caps:
-                (await _set(session, cap)).frozen = frozen
+                stored = await _cap_row(session, cap)
+                setattr(stored, "tenant_frozen" if layer == "tenant" else "frozen", frozen)
             action = "budget.frozen" if frozen else "budget.thawed"
-            subject = f"budget:{scope}:{caps[0].scope_id}"
-            await trail.append(session, book.chain(caps[0], payer), actor, action, subject, reason=reason)
+            return await self._recorded(session, caps[0], payer, actor, action, layer, reason=reason)
+
+    async def _recorded(
+        self, session: AsyncSession, cap: Cap, payer: Payer, actor: str, action: str, layer: Layer, **facts: Any
+    ) -> LayeredLimit:
+        """Put a change of a cap on record; returns both layers of the open window as they now are."""
+        await session.flush()
+        windows = await session.run_sync(lambda s: book.seen(s.connection(), [cap]))
+        subject = f"budget:{cap.scope}:{cap.scope_id}"
+        await trail.append(session, book.chain(cap, payer), actor, action, subject, layer=layer, **facts)
+        return windows[cap].limit
 
     def _cap_of(self, payer: Payer, scope: str, period: str = "") -> Cap:
         wanted = period or USUAL[scope]
         return next(cap for cap in self.caps.of(payer) if cap.scope == scope and cap.period == wanted)
 
 
-async def _set(session: AsyncSession, cap: Cap) -> BudgetCap:
-    """The operator's cap, made where there is none; with the default limit until it is given one."""
-    key = (cap.scope, cap.scope_id, book.unusual(cap))
-    found = await session.get(BudgetCap, key, with_for_update=True)
+async def _cap_row(session: AsyncSession, cap: Cap) -> BudgetCap:
+    """The stored limits of a cap, locked; made where there are none, with the default until a layer sets its own."""
+    scope, scope_id, period = key = cap.scope, cap.scope_id, unusual(cap)
+    found = await session.get(BudgetCap, key, with_for_update=True, populate_existing=True)
     if found is None:
-        made = BudgetCap(scope=key[0], scope_id=key[1], period=key[2], limit_micro=None, frozen=False)
-        same = (BudgetCap.scope == key[0], BudgetCap.scope_id == key[1], BudgetCap.period == key[2])
+        made = BudgetCap(scope=scope, scope_id=scope_id, period=period, frozen=False, tenant_frozen=False)
+        same = (BudgetCap.scope == scope, BudgetCap.scope_id == scope_id, BudgetCap.period == period)
         found, _ = await insert_or_existing(session, made, select(BudgetCap).where(*same).with_for_update())
     return found
+
+
+def _windows_like(cap: Cap) -> Update:
+    """A change of the windows of the cap, whatever their day or month."""
+    same = func.length(BudgetWindow.window) == len(cap.window)
+    return update(BudgetWindow).where(BudgetWindow.scope == cap.scope, BudgetWindow.scope_id == cap.scope_id, same)
+
+
+def _require_within(operators_micro: int | None, wanted_micro: int | None, cap: Cap) -> None:
+    """Raise Forbidden, naming the operator's limit, where a tenant's would be above it."""
+    if operators_micro is not None and wanted_micro is not None and wanted_micro > operators_micro:
+        raise Forbidden(f"A tenant's own limit may be at most {_named_limit(operators_micro, cap)}.")
+
+
+def _named_limit(operators_micro: int | None, cap: Cap) -> str:
+    limit = "no limit" if operators_micro is None else f"{shown(operators_micro)} a {cap.period}"
+    return f"the operator's: {limit}. Only {PEOPLE['operator']} change it"

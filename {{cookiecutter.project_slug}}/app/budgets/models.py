@@ -7,8 +7,9 @@ from app.db.base import Base, TenantOwned
 
 
 class BudgetCap(Base):
-    """A cap set by an operator; it takes the place of the default from config/budgets.toml.
+    """The limits of one scope and period, a column for each layer; see `layers`.
 
+    The operator's takes the place of the default from config/budgets.toml; the tenant's can only narrow it.
     period: day or month; empty for the one that its scope has without a word (`caps.USUAL`)."""
 
     __tablename__ = "budget_caps"
@@ -16,8 +17,10 @@ class BudgetCap(Base):
     scope: Mapped[str] = mapped_column(String(10), primary_key=True)
     scope_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     period: Mapped[str] = mapped_column(String(5), primary_key=True, default="", server_default="")
-    limit_micro: Mapped[int | None] = mapped_column(BigInteger)  # None: the default, which is only frozen
-    frozen: Mapped[bool] = mapped_column(default=False, server_default=false())  # nothing more may be spent
+    limit_micro: Mapped[int | None] = mapped_column(BigInteger)  # the operator's; None: the default
+    frozen: Mapped[bool] = mapped_column(default=False, server_default=false())  # by the operator
+    tenant_limit_micro: Mapped[int | None] = mapped_column(BigInteger)  # of a run: its caller's; None: no limit
+    tenant_frozen: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class BudgetWindow(Base):
@@ -29,10 +32,11 @@ class BudgetWindow(Base):
     scope: Mapped[str] = mapped_column(String(10), primary_key=True)
     scope_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     window: Mapped[str] = mapped_column(String(10), primary_key=True)
-    limit_micro: Mapped[int | None] = mapped_column(BigInteger)  # None: not capped, only counted
+    limit_micro: Mapped[int | None] = mapped_column(BigInteger)  # the operator's; None: not capped, only counted
     spent_micro: Mapped[int] = mapped_column(BigInteger, default=0)
     held_micro: Mapped[int] = mapped_column(BigInteger, default=0)
-    extra_micro: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # granted for this window alone
+    extra_micro: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # by the operator, this window
+    tenant_extra_micro: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # by the tenant
     warned: Mapped[dict[str, str]] = mapped_column(JSON, default=dict, server_default="{}")  # of what, and when
 
 

@@ -19,30 +19,34 @@ _PERIOD = sa.case(
     ((WINDOWS.c.scope == "tenant") & _A_DAY, "day"), (WINDOWS.c.scope.in_(("global", "member")) & _A_MONTH, "month"),
     else_="",
 )  # fmt: skip
-_OPERATORS = (CAPS.c.scope == WINDOWS.c.scope) & (CAPS.c.scope_id == WINDOWS.c.scope_id) & (CAPS.c.period == _PERIOD)
+_ITS_CAP = (CAPS.c.scope == WINDOWS.c.scope) & (CAPS.c.scope_id == WINDOWS.c.scope_id) & (CAPS.c.period == _PERIOD)
 
 
 def _among(*columns: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     return sa.tuple_(*columns).in_(sa.bindparam("keys", expanding=True))
 
 
-# `keys`: scope, id and window of each. The operator's cap is read with them: one that was set while a window was being
-# made must count. Ordered, as they are locked in this order.
+# `keys`: scope, id and window of each. The caps of both layers are read with them: one that was set while a window was
+# being made must count, and a change of either holds at once. Ordered, as they are locked in this order.
 SEE = (
     sa.select(
         *_KEY,
         sa.func.coalesce(CAPS.c.limit_micro, WINDOWS.c.limit_micro) + WINDOWS.c.extra_micro,
+        CAPS.c.tenant_limit_micro + WINDOWS.c.tenant_extra_micro,
         sa.func.coalesce(CAPS.c.frozen, sa.false()),
+        sa.func.coalesce(CAPS.c.tenant_frozen, sa.false()),
         WINDOWS.c.spent_micro,
         WINDOWS.c.held_micro,
     )
-    .select_from(WINDOWS.outerjoin(CAPS, _OPERATORS))
+    .select_from(WINDOWS.outerjoin(CAPS, _ITS_CAP))
     .where(_among(*_KEY))
     .order_by(*_KEY)
 )
 LOCK = SEE.with_for_update(of=WINDOWS)
 # `keys`: scope, id and period of each.
-OPERATORS = sa.select(*_CAP, CAPS.c.limit_micro, CAPS.c.frozen).where(_among(*_CAP))
+LAYERS = sa.select(
+    *_CAP, CAPS.c.limit_micro, CAPS.c.tenant_limit_micro, CAPS.c.frozen, CAPS.c.tenant_frozen
+).where(_among(*_CAP))  # fmt: skip
 MAKE = {
     "sqlite": sqlite.insert(WINDOWS).on_conflict_do_nothing(),
     "postgresql": postgresql.insert(WINDOWS).on_conflict_do_nothing(),

@@ -10,6 +10,7 @@ from app.db.tenancy import ALL_TENANTS
 from app.entrypoints.command_context import DryRun, Json, operator, with_runtime
 from app.entrypoints.terminal import out, show
 from app.errors import NotFound
+from app.identity.layers import PEOPLE
 from app.identity.models import ApiKey, Member, Tenant
 from app.runtime import Runtime
 
@@ -93,7 +94,10 @@ def list_members(tenant: TenantName, as_json: Json = False) -> None:
             query = select(Member).where(Member.tenant_id == tenant_id).order_by(Member.name)
             return list(await session.scalars(query))
 
-    rows = [{"name": m.name, "roles": ", ".join(m.roles), "id": m.id} for m in with_runtime(work)]
+    rows = [
+        {"name": m.name, "roles": ", ".join(m.roles), "id": m.id, "disabled_by": ", ".join(m.disabled_by)}
+        for m in with_runtime(work)
+    ]
     show(rows, as_json=as_json, empty="No members yet. Add one: app members add NAME --tenant TENANT --role ROLE")
 
 
@@ -105,19 +109,20 @@ def disable_member(name: str, tenant: TenantName, dry_run: DryRun = False) -> No
 
 @members.command("enable")
 def enable_member(name: str, tenant: TenantName, dry_run: DryRun = False) -> None:
-    """Let a member in again. Undo: app members disable NAME."""
+    """Take back the operator's disable; a tenant administrator's stays. Undo: app members disable NAME."""
     _shut(name, tenant, disabled=False, dry_run=dry_run)
 
 
 def _shut(name: str, tenant: str, *, disabled: bool, dry_run: bool) -> None:
-    async def work(runtime: Runtime) -> None:
+    async def work(runtime: Runtime) -> Member:
         tenant_id = await runtime.directory.tenant_id(tenant)
-        await runtime.members.shut(tenant_id, name, disabled=disabled, actor=operator())
+        return await runtime.members.shut(tenant_id, name, disabled=disabled, actor=operator())
 
-    if not dry_run:
-        with_runtime(work)
+    still = [] if dry_run else with_runtime(work).disabled_by
     done = "shut out" if disabled else "let in"
     out.print(f"{'Would have' if dry_run else 'Has'} {done} {name} of {tenant}.", highlight=False)
+    if still and not disabled:
+        out.print(f"Still disabled by {PEOPLE['tenant']}: PATCH /v1/members/ID.", highlight=False)
 
 
 @keys.command("list")

@@ -10,12 +10,14 @@ import typer
 
 from app.budgets import invoice
 from app.budgets.caps import USUAL, Payer
+from app.budgets.layers import LayeredLimit
 from app.budgets.money import shown, to_micro, usd
 from app.budgets.spend import DIMENSIONS, SpendRow
 from app.db.base import utc_now
 from app.db.tenancy import ALL_TENANTS
 from app.entrypoints.command_context import Because, DryRun, Json, operator, with_runtime
 from app.entrypoints.terminal import out, show
+from app.identity.layers import PEOPLE
 from app.runtime import Runtime
 
 budget = typer.Typer(no_args_is_help=True, help="Caps on spend.")
@@ -56,28 +58,45 @@ def show_budgets(as_json: Json = False) -> None:
             "scope": cap.scope,
             "id": cap.scope_id,
             "window": cap.window,
-            "limit_usd": "none" if window.limit_micro is None else usd(window.limit_micro),
+            "limit_usd": _usd(window.limit_micro),
+            "operator_usd": _usd(window.limit.operator_micro),
+            "tenant_usd": _usd(window.limit.tenant_micro),
+            "limited_by": window.limit.limited_by,
             "spent_usd": usd(window.spent_micro),
             "held_usd": usd(window.held_micro),
-            "frozen": "FROZEN" if window.frozen else "no",
+            "frozen": f"FROZEN by {' and '.join(window.limit.frozen_by)}" if window.limit.frozen_by else "no",
         }
         for cap, window in with_runtime(lambda runtime: runtime.ledger.touched())
     ]
     show(rows, as_json=as_json, empty="Nothing has been spent yet.")
 
 
+def _usd(micro: int | None) -> str:
+    return "none" if micro is None else usd(micro)
+
+
 @budget.command("set")
 def set_budget(whose: Whose, amount_usd: str, period: WhichPeriod = "", dry_run: DryRun = False) -> None:
-    """Set a cap in US dollars: a tenant's of a month, everybody's of a day, or of the other. Undo: set it back."""
+    """Set a cap in US dollars: a tenant's of a month, everybody's of a day, or of the other. Undo: set it back.
+
+    A tenant's administrators may set a lower one of their own, and none above it."""
     limit, wanted = _amount(amount_usd), _period(period, whose)
 
-    async def work(runtime: Runtime) -> None:
+    async def work(runtime: Runtime) -> LayeredLimit | None:
         payer, scope = await _payer(runtime, whose)
-        if not dry_run:
-            await runtime.ledger.set_cap(payer, scope, limit, actor=operator(), period=wanted)
+        if dry_run:
+            return None
+        return await runtime.ledger.set_cap(payer, scope, limit, actor=operator(), period=wanted)
 
-    with_runtime(work)
+    both = with_runtime(work)
     out.print(f"{'Would set' if dry_run else 'Set'} {whose} to {shown(limit)} a {wanted}.", highlight=False)
+    _say_what_holds(both)
+
+
+def _say_what_holds(both: LayeredLimit | None) -> None:
+    """Say so where the tenant's own limit is the one in force."""
+    if both is not None and both.limited_by == "tenant" and both.tenant_micro is not None:
+        out.print(f"In force is {shown(both.tenant_micro)}, a limit of {PEOPLE['tenant']}.", highlight=False)
 
 
 @budget.command("top-up")
@@ -85,15 +104,19 @@ def top_up(whose: Whose, amount_usd: str, reason: Because, period: WhichPeriod =
     """Allow more in the window that is open now; the next has its usual cap. There is no undo."""
     amount, wanted = _amount(amount_usd), _period(period, whose)
 
-    async def work(runtime: Runtime) -> None:
+    async def work(runtime: Runtime) -> LayeredLimit | None:
         payer, scope = await _payer(runtime, whose)
-        if not dry_run:
-            await runtime.ledger.top_up(payer, scope, amount, actor=operator(), reason=reason, period=wanted)
+        if dry_run:
+            return None
+        return await runtime.ledger.top_up(
+            payer, scope, amount, actor=operator(), reason=reason, period=wanted
+        )  # fmt: skip
 
-    with_runtime(work)
+    both = with_runtime(work)
     out.print(
         f"{'Would add' if dry_run else 'Added'} {shown(amount)} to {whose}, this {wanted} alone.", highlight=False
     )
+    _say_what_holds(both)
 
 
 @budget.command("freeze")
@@ -105,18 +128,21 @@ def freeze(whose: Whose, reason: Because, dry_run: DryRun = False) -> None:
 
 @budget.command("thaw")
 def thaw(whose: Whose, reason: Because, dry_run: DryRun = False) -> None:
-    """Let it be spent again, under the same cap as before. Undo: app budget freeze."""
-    _freeze(whose, reason, frozen=False, dry_run=dry_run)
+    """Let it be spent again, under the same cap as before; a tenant's own freeze stays. Undo: app budget freeze."""
+    both = _freeze(whose, reason, frozen=False, dry_run=dry_run)
     out.print(f"{'Would thaw' if dry_run else 'Thawed'} {whose}. Undo: app budget freeze {whose} --reason …")
+    if both is not None and both.tenant_frozen:
+        out.print(f"Still frozen by {PEOPLE['tenant']}: PUT /v1/budgets.", highlight=False)
 
 
-def _freeze(whose: str, reason: str, *, frozen: bool, dry_run: bool) -> None:
-    async def work(runtime: Runtime) -> None:
+def _freeze(whose: str, reason: str, *, frozen: bool, dry_run: bool) -> LayeredLimit | None:
+    async def work(runtime: Runtime) -> LayeredLimit | None:
         payer, scope = await _payer(runtime, whose)
-        if not dry_run:
-            await runtime.ledger.freeze(payer, scope, frozen=frozen, actor=operator(), reason=reason)
+        if dry_run:
+            return None
+        return await runtime.ledger.freeze(payer, scope, frozen=frozen, actor=operator(), reason=reason)
 
-    with_runtime(work)
+    return with_runtime(work)
 
 
 def usage(

@@ -75,8 +75,8 @@ class Directory:
         return self._principal(member, None, expires_at)
 
     def _principal(self, member: Member, key: ApiKey | None, expires_at: datetime | None = None) -> Principal:
-        if member.disabled_at or (key is not None and key.revoked_at):
-            raise Unauthenticated("disabled member" if member.disabled_at else "revoked")
+        if member.disabled_by or (key is not None and key.revoked_at):
+            raise Unauthenticated("disabled member" if member.disabled_by else "revoked")
         ends = key.expires_at if key is not None else expires_at
         if ends is not None and ends <= utc_now():
             raise CredentialExpired
@@ -128,7 +128,7 @@ class Directory:
         member, key = await self._found(member_id, key_id)
         if key is not None and key.revoked_at is not None:
             raise Unauthenticated("revoked")
-        if member.tenant_id != tenant_id or member.disabled_at:
+        if member.tenant_id != tenant_id or member.disabled_by:
             raise Unauthenticated("disabled member")
         roles, granted, lent = self._authority(member, key_id)
         return Principal(tenant_id, member_id, member.name, roles, granted, key_id="", lent=lent)

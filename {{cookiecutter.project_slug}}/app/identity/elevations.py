@@ -91,7 +91,7 @@ class Elevations:
     def _lend(self, caller: Principal, member: Member, elevation: Elevation, now: datetime) -> None:
         self._require_lendable(elevation.role)
         caller.require_not_above(self.roles.lent(elevation.role))
-        if member.disabled_at or "elevations:request" not in self.roles.permissions(member.roles):
+        if member.disabled_by or "elevations:request" not in self.roles.permissions(member.roles):
             raise Conflict("This member may no longer ask for a role.")
         elevation.state, elevation.ends_at = "lent", now + timedelta(minutes=elevation.minutes)
         member.elevated_role, member.elevated_key = elevation.role, elevation.key_id

@@ -81,8 +81,8 @@ class Members:
     ) -> Member:
         """Change another member's roles, or shut them out and let them in again; it takes effect at once.
 
-        What is lent to them ends, and what they ask for: it was decided about somebody else.
-        Raises NotFound, RequestInvalid, and Forbidden for oneself and for platform roles."""
+        What is lent to them ends, and what they ask for: it was decided about somebody else. Raises NotFound,
+        RequestInvalid, and Forbidden for oneself, for platform roles and to enable whom the operator has disabled."""
         self.require_may_give(caller, roles or [])
         if member_id == caller.member_id:
             raise Forbidden("Your own roles and access are another administrator's to change.")
@@ -91,6 +91,8 @@ class Members:
             if self.roles.are_platform(member.roles):
                 raise Forbidden("Platform operators are changed by: app members")
             caller.require_not_above(self.roles.permissions(member.roles))
+            if disabled is False and member.operator_disabled_at is not None:
+                raise Forbidden("The platform's operators have disabled this member: only they enable them again.")
             changed: dict[str, Any] = {}
             if roles is not None:
                 changed["roles"] = member.roles = roles
@@ -103,17 +105,21 @@ class Members:
                 await elevations.end_all(session, member, caller.member_id)
         return member
 
-    async def shut(self, tenant_id: str, name: str, *, disabled: bool, actor: str) -> None:
-        """Shut any member out, a platform operator as well, or let them in again; at once. Raises NotFound."""
+    async def shut(self, tenant_id: str, name: str, *, disabled: bool, actor: str) -> Member:
+        """Disable any member for the operator, a platform operator as well, or take that back; at once.
+
+        What a tenant's administrator has disabled stays so: see `Member.disabled_by`. Raises NotFound."""
         async with self.db.transaction(ALL_TENANTS) as session:
             named = select(Member).where(Member.tenant_id == tenant_id, Member.name == name)
             member = await session.scalar(named.with_for_update())
             if member is None:
                 raise NotFound(f"There is no member named {name} in this tenant.")
-            member.disabled_at = utc_now() if disabled else None
+            member.operator_disabled_at = utc_now() if disabled else None
             subject = f"member:{member.id}"
-            await trail.append(session, tenant_id, actor, "member.changed", subject, disabled=disabled)
+            facts = {"disabled": disabled, "layer": "operator"}
+            await trail.append(session, tenant_id, actor, "member.changed", subject, **facts)
             await elevations.end_all(session, member, actor)
+        return member
 
     def require_may_give(self, caller: Principal, roles: list[str]) -> None:
         """Raise RequestInvalid for an unknown role, Forbidden for the platform's and for more than a key may do."""

@@ -4,6 +4,7 @@ from sqlalchemy import JSON, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, TenantOwned
+from app.identity.layers import Layer
 
 
 class Tenant(Base):
@@ -30,8 +31,18 @@ class Member(TenantOwned, Base):
     elevated_role: Mapped[str | None] = mapped_column(String(60))  # lent, see `elevations`
     elevated_until: Mapped[datetime | None]
     elevated_key: Mapped[str | None] = mapped_column(String(36))  # it goes with; empty: a provider's sign-in
-    disabled_at: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None]  # by an administrator of the tenant
+    operator_disabled_at: Mapped[datetime | None]  # by the platform's operator, who alone takes it back
     created_at: Mapped[datetime]
+
+    @property
+    def disabled_by(self) -> list[Layer]:
+        """The layers that have shut this member out; while there is one, no credential of theirs is valid."""
+        both: list[tuple[Layer, datetime | None]] = [
+            ("operator", self.operator_disabled_at),
+            ("tenant", self.disabled_at),
+        ]
+        return [layer for layer, since in both if since is not None]
 
     def is_elevated(self, now: datetime) -> bool:
         """Whether a role is lent to this member at this moment."""

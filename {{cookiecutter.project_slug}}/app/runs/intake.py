@@ -79,7 +79,7 @@ class Intake:
             async with self.db.transaction(caller) as session:
                 session.add(run)
                 if (cost := (request.limits or {}).get("cost_micro")) is not None:
-                    session.add(BudgetCap(scope="run", scope_id=run.id, limit_micro=cost))
+                    session.add(BudgetCap(scope="run", scope_id=run.id, tenant_limit_micro=cost))
                 await session.flush()
                 await self.queue.enqueue(session, run.id, 1)
                 await self._record(session, caller, run)
