@@ -25,7 +25,7 @@ from app.background import run_to_completion
 from app.db.availability import is_away
 from app.db.direct import Direct, OnPostgres, OnSqlite
 from app.db.group_commit import Answer, GroupCommit, Order
-from app.db.looks import About, Ask, Found, Look, answered, by_kind
+from app.db.looks import About, Ask, Found, Look, answered, by_kind, is_there
 from app.db.tenancy import ALL_TENANTS, TenantScope, bind
 from app.db.unit_of_work import UnitOfWork
 from app.db.walls import SETTING
@@ -59,7 +59,7 @@ class Database:
     """`patience` is how long a transaction may take, the wait for a connection or for a lock included."""
 
     def __init__(self, url: str, *, patience: timedelta = timedelta(seconds=10)) -> None:
-        self.url, self._patience = make_url(url), patience
+        self.url, self.patience = make_url(url), patience
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             _require_writable(self.url)
@@ -133,9 +133,9 @@ class Database:
         return made
 
     @property
-    def longest_wait(self) -> timedelta:
-        """For how long an order of a group commit, a lookup included, has been waiting without an answer."""
-        return max(each.longest_wait for each in list(self._group_commits))
+    def stalled_for(self) -> timedelta:
+        """For how long the slowest group commit under way, of lookups or of the ledger, has had no answer."""
+        return max(each.stalled_for for each in list(self._group_commits))
 
     async def look(self, ask: Ask[About, Found], about: About) -> Found:
         """Ask the store something small, together with whatever else is asked at this moment. Sees every tenant.
@@ -171,14 +171,14 @@ class Database:
     def _on_postgres(self) -> Direct:
         engine = create_async_engine(
             _with_driver(self.url, sqlite="aiosqlite"), hide_parameters=True, isolation_level="AUTOCOMMIT",
-            pool_size=4, max_overflow=0, pool_timeout=self._patience.total_seconds(),
+            pool_size=4, max_overflow=0, pool_timeout=self.patience.total_seconds(),
         )  # fmt: skip
         see_all = f"SET LOCAL {SETTING} = '{ALL_TENANTS.tenant_id}'"
         return OnPostgres(engine, f"BEGIN; {see_all}; SET LOCAL statement_timeout = {self._patience_ms}")
 
     async def ping(self) -> None:
         """Ask by each way that requests take, the batched lookups and a connection of the pool. Raises StoreAway."""
-        await self.look(_is_there, None)
+        await self.look(is_there, None)
         await run_to_completion(self._ping_pool())
 
     async def _ping_pool(self) -> None:
@@ -187,7 +187,7 @@ class Database:
 
     @property
     def _patience_ms(self) -> int:
-        return round(self._patience.total_seconds() * 1_000)
+        return round(self.patience.total_seconds() * 1_000)
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncGenerator[float]:
@@ -196,7 +196,7 @@ class Database:
         A server that hangs is left by closing the connection; SQLite waits for locks alone, and by its own timeout.
         Shielded, because a client that hangs up cancels its request by an anyio scope: at every await, again and again,
         and often. Each would cost a connection. Native cancellation passes the shield: see `transaction`."""
-        patience = math.inf if self.is_sqlite else self._patience.total_seconds()
+        patience = math.inf if self.is_sqlite else self.patience.total_seconds()
         try:
             with anyio.move_on_after(patience, shield=True) as scope:
                 yield scope.deadline
@@ -215,11 +215,6 @@ class Database:
             await each.close()
         await self._direct.close()
         await self._engine.dispose()
-
-
-def _is_there(connection: sa.Connection, asked: Sequence[None]) -> Sequence[bool]:
-    connection.execute(sa.text("select 1"))
-    return [True] * len(asked)
 
 
 def sync_engine(url: str, **options: Any) -> sa.Engine:

@@ -31,7 +31,6 @@ class CommitInterrupted(Exception):
 class _Submitted(Generic[Order, Answer]):
     order: Order
     answer: "asyncio.Future[Answer]"
-    since: float
 
 
 @dataclass(eq=False)
@@ -41,11 +40,7 @@ class _Queue(Generic[Order, Answer]):
     waiting: deque[_Submitted[Order, Answer]] = field(default_factory=deque)
     committing: Sequence[_Submitted[Order, Answer]] = ()
     task: asyncio.Task[None] | None = None
-
-    @property
-    def oldest(self) -> float | None:
-        first = next(iter((*self.committing, *self.waiting)), None)
-        return first.since if first else None
+    began: float = 0.0  # when the task was started, or its newest commit began
 
 
 class GroupCommit(Generic[Order, Answer]):
@@ -74,9 +69,10 @@ class GroupCommit(Generic[Order, Answer]):
         loop = asyncio.get_running_loop()
         if (queue := self._queues.get(loop)) is None:
             queue = self._queues[loop] = _Queue()
-        submitted = _Submitted(order, loop.create_future(), time.monotonic())
+        submitted = _Submitted(order, loop.create_future())
         queue.waiting.append(submitted)
         if queue.task is None:
+            queue.began = time.monotonic()
             queue.task = start_detached(self._drain(queue), name="group commit")
         return submitted.answer
 
@@ -90,11 +86,12 @@ class GroupCommit(Generic[Order, Answer]):
         return True
 
     @property
-    def longest_wait(self) -> timedelta:
-        """For how long the oldest order without an answer has waited; zero where there is none."""
-        oldest = [queue.oldest for queue in list(self._queues.values())]
-        since = min((each for each in oldest if each is not None), default=None)
-        return timedelta(seconds=time.monotonic() - since) if since is not None else timedelta(0)
+    def stalled_for(self) -> timedelta:
+        """For how long the commit under way has had no answer; zero where none is under way.
+
+        Not how long an order waits: where a database is slow to fail, many commits may be before it."""
+        began = min((queue.began for queue in list(self._queues.values()) if queue.task is not None), default=None)
+        return timedelta(seconds=time.monotonic() - began) if began is not None else timedelta(0)
 
     async def close(self) -> None:
         """Wait until everything that this event loop has submitted is committed."""
@@ -105,6 +102,7 @@ class GroupCommit(Generic[Order, Answer]):
     async def _drain(self, queue: _Queue[Order, Answer]) -> None:
         try:
             while queue.waiting:
+                queue.began = time.monotonic()
                 queue.committing = [queue.waiting.popleft() for _ in range(min(MAX_BATCH, len(queue.waiting)))]
                 for submitted, answer in zip(
                     queue.committing, await self._answers([each.order for each in queue.committing]), strict=True
