@@ -27,7 +27,7 @@ from app.db.direct import Direct, OnPostgres, OnSqlite
 from app.db.group_commit import Answer, GroupCommit, Order
 from app.db.looks import About, Ask, Found, Look, answered, by_kind, is_there
 from app.db.tenancy import ALL_TENANTS, TenantScope, bind
-from app.db.unit_of_work import UnitOfWork
+from app.db.unit_of_work import UninterruptedSession, UnitOfWork
 from app.db.walls import SETTING
 from app.errors import StoreAway
 
@@ -72,7 +72,7 @@ class Database:
         if self.is_sqlite:
             _tune_sqlite(self._engine.sync_engine, busy_timeout_ms=self._patience_ms)
         self._direct: Direct = self._on_sqlite() if self.is_sqlite else self._on_postgres()
-        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._sessions = async_sessionmaker(self._engine, class_=UninterruptedSession, expire_on_commit=False)
         self._group_commits: WeakSet[GroupCommit[Any, Any]] = WeakSet()
         self._looks: GroupCommit[Look, Any] = GroupCommit(self._looked)
         self._group_commits.add(self._looks)
@@ -84,24 +84,21 @@ class Database:
         Every ORM query in it is limited to `scope.tenant_id`. May not span a model or tool call: both raise
         TransactionOpen. Raises StoreAway where the database cannot be had in time.
 
-        Cancelled natively, nothing of it is committed and its connection is closed, unless the commit has begun: that
-        ends first. Cancelled by an anyio scope around it, it ends as if it were not: it is short."""
+        Cancelled natively, it ends after the statement under way, and nothing of it is committed unless the commit is
+        under way. Cancelled by an anyio scope around it, it ends as if it were not: it is short."""
         await anyio.lowlevel.checkpoint_if_cancelled()
         token = _open_transactions.set(_open_transactions.get() + 1)
         try:
             async with self._in_time() as deadline:
                 session = self._sessions()
                 bind(session.sync_session, scope)
-                work = UnitOfWork(session, deadline)
+                session.deadline, work = deadline, UnitOfWork(session)
                 try:
                     see_only = {"tenant": scope.tenant_id, "patience_ms": str(self._patience_ms)}
                     await work.begin(None if self.is_sqlite else _SEE_ONLY, see_only)
                     yield session
-                except Exception:
-                    await work.roll_back()
-                    raise
                 except BaseException:
-                    await work.discard()
+                    await work.roll_back()
                     raise
                 await work.commit()
         finally:
@@ -194,8 +191,8 @@ class Database:
         """What the database does not do in time, or cannot do now, ends as StoreAway. Yields until when it may take.
 
         A server that hangs is left by closing the connection; SQLite waits for locks alone, and by its own timeout.
-        Shielded, because a client that hangs up cancels its request by an anyio scope: at every await, again and again,
-        and often. Each would cost a connection. Native cancellation passes the shield: see `transaction`."""
+        Shielded, because a client that hangs up cancels its request by an anyio scope, and that cancels every await of
+        the scope. Native cancellation passes the shield, once: see `UninterruptedSession`."""
         patience = math.inf if self.is_sqlite else self.patience.total_seconds()
         try:
             with anyio.move_on_after(patience, shield=True) as scope:

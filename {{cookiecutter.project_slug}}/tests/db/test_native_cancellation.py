@@ -115,13 +115,16 @@ async def test_a_timeout_and_a_task_group_around_a_transaction_work_as_ever(db: 
         for number in range(10_000):
             await _pair(db, f"tool:g{number}")
 
+    async def together() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(again_and_again())
+            tasks.create_task(fail())
+
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(limit):
             await again_and_again()
     with pytest.raises(ExceptionGroup, match="unhandled") as raised:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(again_and_again())
-            tasks.create_task(fail())
+        await together()
     assert raised.group_contains(ValueError, match="the other one")
     await _pair(db, "tool:after")
 

@@ -45,9 +45,8 @@ class CutOff:
         """Asks the store again and again, as tools and the models of delegates do."""
         for number in range(1_000_000):
             await self.runtime.board.require_clear("runs", f"tool:{TOOL}")
-            if number == 2:
-                self.working[context.run_id].set()
-            await asyncio.sleep(0.005)
+            self.working[context.run_id].set()
+            await asyncio.sleep(0.05 * min(number, 20))
         return []
 
     async def run(self, way: str) -> None:
@@ -86,7 +85,7 @@ class CutOff:
 
     async def _moment(self, working: asyncio.Event) -> None:
         await working.wait()
-        await asyncio.sleep(self.chance.uniform(0, 0.01))
+        await asyncio.sleep(self.chance.choice([0.0, 0.0, 0.001, 0.05]))
 
 
 async def test_a_thousand_runs_are_cut_off_while_others_sign_in(runtime: Runtime) -> None:
@@ -106,7 +105,7 @@ async def test_a_thousand_runs_are_cut_off_while_others_sign_in(runtime: Runtime
             found = await runtime.directory.authenticate(caller.key)
             assert found.member_id == caller.member_id
             signed_in[number] += 1
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(1)
 
     runs = [asyncio.create_task(one(number)) for number in range(RUNS)]
     signing_in = [asyncio.create_task(sign_in(number)) for number in range(CALLERS)]
@@ -115,7 +114,7 @@ async def test_a_thousand_runs_are_cut_off_while_others_sign_in(runtime: Runtime
     for each in done:
         await each
     before = signed_in.copy()
-    await asyncio.wait(signing_in, timeout=0.5)
+    await asyncio.wait(signing_in, timeout=5)  # once more, now that all runs are over
     over.set()
     done, hanging = await asyncio.wait(signing_in, timeout=HANGS_S)
     assert not hanging, "somebody waits for ever to sign in"
