@@ -14,6 +14,7 @@ from app.budgets.outlook import Outlook
 from app.budgets.spend import Spend
 from app.content.links import Links
 from app.db.engine import Database
+from app.db.responsiveness import Responsiveness
 from app.features import FEATURES
 from app.gateway.breaker import Breaker, Health
 from app.gateway.cache import Cache
@@ -126,6 +127,7 @@ async def _build(
         unknown=unknown,
         segments=Segments(store, agents, limits, board, Links(settings.answer_links_allow)),
         housekeeping=Housekeeping(approvals, unknown, ledger, chat.cache, store, queue, Outlook(db, ledger.caps)),
+        responsiveness=Responsiveness(db),
     )
 
 

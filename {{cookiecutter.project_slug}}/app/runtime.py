@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from app.budgets.ledger import Ledger
 from app.budgets.spend import Spend
 from app.db.engine import Database
+from app.db.responsiveness import Responsiveness
 from app.gateway.chat import Chat
 from app.identity.directory import Directory
 from app.identity.elevations import Elevations
@@ -51,3 +52,4 @@ class Runtime:
     unknown: UnknownCalls
     segments: Segments
     housekeeping: Housekeeping
+    responsiveness: Responsiveness

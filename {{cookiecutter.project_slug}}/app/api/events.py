@@ -20,6 +20,7 @@ from app.api.guards import require
 from app.api.runs import RunView
 from app.api.state import RuntimeDep
 from app.audit.models import AuditEvent
+from app.background import run_to_completion
 from app.errors import AppError, Conflict, ServiceDraining
 from app.identity.principal import Principal
 from app.runs.models import Run
@@ -117,9 +118,12 @@ async def _bound(runtime: Runtime, caller: Principal, run: Run, *, while_connect
         finished = True
     finally:
         if while_connected and not finished:
-            # It may have ended by itself at the same moment.
-            with anyio.CancelScope(shield=True), anyio.move_on_after(5), suppress(Conflict):
-                await runtime.store.cancel(caller, run.id, "its client hung up")
+            await run_to_completion(_cancel(runtime, caller, run))
+
+
+async def _cancel(runtime: Runtime, caller: Principal, run: Run) -> None:
+    with anyio.move_on_after(5), suppress(Conflict):  # it may have ended by itself at the same moment
+        await runtime.store.cancel(caller, run.id, "its client hung up")
 
 
 async def _since(

@@ -1,4 +1,4 @@
-"""Liveness (this process runs) and readiness (it can do its work). Gate: observability."""
+"""Liveness (a restart would not help) and readiness (it can do its work). Gate: observability."""
 
 import structlog
 from fastapi import APIRouter, Response
@@ -15,17 +15,21 @@ class Health(BaseModel):
     status: str
 
 
-@router.get("/livez", response_model=Health)
-async def livez() -> Health:
-    """Depends on nothing: a restart would not help a broken database."""
-    return Health(status="alive")
+@router.get("/livez", response_model=Health, responses={503: {"model": Health}})
+async def livez(runtime: RuntimeDep) -> Response:
+    """Alive unless this process itself is stuck: a restart would not help a broken database."""
+    if await runtime.responsiveness.is_stuck():
+        log.error("livez.stuck")
+        return JSONResponse({"status": "stuck"}, 503)
+    return JSONResponse({"status": "alive"})
 
 
 @router.get("/readyz", response_model=Health, responses={503: {"model": Health}})
 async def readyz(runtime: RuntimeDep) -> Response:
+    """Ready when the database answers by the ways that requests take."""
     try:
-        await runtime.db.ping()
+        await runtime.responsiveness.require_ready()
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is not ready
-        log.warning("readyz.failed", error=type(error).__name__)
+        log.warning("readyz.failed", error=type(error.__cause__ or error).__name__)
         return JSONResponse({"status": "database unavailable"}, 503)
     return JSONResponse({"status": "ready"})

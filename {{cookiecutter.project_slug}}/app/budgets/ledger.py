@@ -6,12 +6,14 @@ arrive while one commits go into the next commit together, so that a cap of ever
 Gate: errors, cost.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Update, func, select, update
+import structlog
+from sqlalchemy import Connection, Update, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import trail
@@ -23,12 +25,13 @@ from app.budgets.models import BudgetCap, BudgetWindow, ModelCall
 from app.budgets.money import shown, usd
 from app.db.base import new_id, utc_now
 from app.db.engine import Database
+from app.db.group_commit import GroupCommit
 from app.db.tenancy import ALL_TENANTS
-from app.db.together import Together
 from app.db.unique import insert_or_existing
 from app.errors import Forbidden
 from app.identity.layers import PEOPLE, Layer
 
+log = structlog.get_logger(__name__)
 __all__ = ["Balance", "CallPurpose", "Ledger", "Reservation", "Standing", "UnknownReservation", "Used"]
 
 
@@ -88,10 +91,10 @@ class Ledger:
     hold_for: timedelta = timedelta(minutes=5)  # longer than any model deadline
 
     def __post_init__(self) -> None:
-        self._together: Together[book.Order, Outcome] = Together(self._post)
+        self._commits: GroupCommit[book.Order, Outcome] = self.db.group_commit(self._post)
 
-    async def _post(self, orders: Sequence[book.Order]) -> Sequence[Outcome]:
-        return await self.db.at_once(lambda connection: book.post(connection, self.caps, orders))
+    def _post(self, connection: Connection, orders: Sequence[book.Order]) -> Sequence[Outcome]:
+        return book.post(connection, self.caps, orders)
 
     async def require_headroom(self, payer: Payer) -> None:
         """Raise BudgetExceeded when a cap has nothing left; asked before work is accepted."""
@@ -110,19 +113,34 @@ class Ledger:
     async def reserve(self, payer: Payer, amount_micro: int, purpose: CallPurpose) -> Reservation:
         """Hold `amount_micro` in every cap at once, or in none.
 
-        Raises BudgetExceeded naming the scope that is full, RunLimitExceeded when it is the run's own."""
+        Raises BudgetExceeded naming the scope that is full, RunLimitExceeded when it is the run's own.
+
+        A caller that is cancelled in it holds nothing: the order is withdrawn, or, where a commit has taken it up, its
+        release is ordered at once. `Database.close` waits for that."""
         now = utc_now()
         order = Hold(new_id(), payer, purpose, amount_micro, now, now + self.hold_for)
-        await self._together.do(order)
+        try:
+            await self._commits.submit(order)
+        except asyncio.CancelledError:
+            if not self._commits.withdraw(order):
+                self._release(order)
+            raise
         return Reservation(order.call_id, payer, amount_micro)
+
+    def _release(self, order: Hold) -> None:
+        """Give back what nobody will use. Waits for nothing: whoever held it is being cancelled."""
+        # A later order than the hold, so it finds it; where the hold was refused, it finds nothing and does nothing.
+        released = self._commits.submit_nowait(Settlement(order.call_id, "released", Used(0, 0, 0)))
+        released.add_done_callback(_tell_unreleased)
 
     async def settle(self, held: Reservation, used: Used) -> None:
         """Replace the hold with the real cost. Safe to repeat.
 
-        Raises UnknownReservation if `held` was never granted."""
+        A caller that is cancelled in it has settled all the same: the order stands before anything is awaited. Raises
+        UnknownReservation if `held` was never granted."""
         # A crash between the provider's reply and this commit leaves the hold; the sweeper books it
         # at the reserved amount, so we may over-count but never under-count.
-        if not await self._together.do(Settlement(held.id, "settled", used)):
+        if not await self._commits.submit(Settlement(held.id, "settled", used)):
             async with self.db.transaction(ALL_TENANTS) as session:
                 if await session.get(ModelCall, held.id) is None:
                     raise UnknownReservation(held.id)
@@ -132,7 +150,9 @@ class Ledger:
         orphaned = select(ModelCall.id, ModelCall.held_micro).where(ModelCall.state == "held")
         async with self.db.transaction(ALL_TENANTS) as session:
             orphans = list(await session.execute(orphaned.where(ModelCall.expires_at < utc_now()).limit(500)))
-        return sum([bool(await self._together.do(Settlement(id_, "swept", Used(held, 0, 0)))) for id_, held in orphans])
+        return sum(
+            [bool(await self._commits.submit(Settlement(id_, "swept", Used(held, 0, 0)))) for id_, held in orphans]
+        )
 
     async def windows(self, payer: Payer) -> list[Balance]:
         """The payer's caps as they stand; what is counted without a cap is none."""
@@ -225,6 +245,11 @@ class Ledger:
     def _cap_of(self, payer: Payer, scope: str, period: str = "") -> Cap:
         wanted = period or USUAL[scope]
         return next(cap for cap in self.caps.of(payer) if cap.scope == scope and cap.period == wanted)
+
+
+def _tell_unreleased(released: "asyncio.Future[Outcome]") -> None:
+    if released.cancelled() or released.exception() is not None:
+        log.warning("ledger.not_released")  # the sweeper books it in full: too much counted, never too little
 
 
 async def _cap_row(session: AsyncSession, cap: Cap) -> BudgetCap:

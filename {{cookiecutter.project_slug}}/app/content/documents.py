@@ -6,15 +6,19 @@ output, that can open nothing for writing; whatever it does, it is killed after 
 1.5.1). Gate: validation.
 """
 
+import asyncio
 import io
 import json
 import sys
 import zipfile
+from asyncio.subprocess import DEVNULL, PIPE
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
 import anyio
 
+from app.background import run_to_completion
 from app.content.readers import ReaderPool
 
 PDF, DOCX, TEXT = "PDF", "Word document", "text"
@@ -86,13 +90,19 @@ def _require_sensible(raw: bytes) -> None:
 
 async def _read(kind: str, raw: bytes) -> str:
     command = [sys.executable, "-I", str(Path(__file__).with_name("reader.py")), kind]
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={}, cwd="/")
     try:
         with anyio.fail_after(DEADLINE.total_seconds()):
-            done = await anyio.run_process(command, input=raw, env={}, cwd="/", check=False)
+            said, _ = await process.communicate(raw)
     except TimeoutError:
         raise DocumentRefused("it takes too long to read") from None
+    finally:
+        # Whoever is cancelled leaves no process behind, and gives up the place of a reader once it has ended.
+        with suppress(ProcessLookupError):
+            process.kill()
+        await run_to_completion(process.wait())
     try:
-        told = json.loads(done.stdout)
+        told = json.loads(said)
     except ValueError:  # killed by one of its limits
         raise DocumentRefused("it takes too much to read") from None
     if "refused" in told:

@@ -4,13 +4,13 @@ Gate: access, errors.
 """
 
 import math
-import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import anyio
 import anyio.lowlevel
@@ -21,10 +21,13 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
+from app.background import run_to_completion
+from app.db.availability import is_away
 from app.db.direct import Direct, OnPostgres, OnSqlite
-from app.db.looks import About, Ask, Found, Look, answered, by_kind
+from app.db.group_commit import Answer, GroupCommit, Order
+from app.db.looks import About, Ask, Found, Look, answered, by_kind, is_there
 from app.db.tenancy import ALL_TENANTS, TenantScope, bind
-from app.db.together import Together
+from app.db.unit_of_work import UninterruptedSession, UnitOfWork
 from app.db.walls import SETTING
 from app.errors import StoreAway
 
@@ -56,7 +59,7 @@ class Database:
     """`patience` is how long a transaction may take, the wait for a connection or for a lock included."""
 
     def __init__(self, url: str, *, patience: timedelta = timedelta(seconds=10)) -> None:
-        self.url, self._patience = make_url(url), patience
+        self.url, self.patience = make_url(url), patience
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             _require_writable(self.url)
@@ -69,46 +72,78 @@ class Database:
         if self.is_sqlite:
             _tune_sqlite(self._engine.sync_engine, busy_timeout_ms=self._patience_ms)
         self._direct: Direct = self._on_sqlite() if self.is_sqlite else self._on_postgres()
-        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
-        self._looks: Together[Look, Any] = Together(self._looked)
+        self._sessions = async_sessionmaker(self._engine, class_=UninterruptedSession, expire_on_commit=False)
+        self._group_commits: WeakSet[GroupCommit[Any, Any]] = WeakSet()
+        self._looks: GroupCommit[Look, Any] = GroupCommit(self._looked)
+        self._group_commits.add(self._looks)
 
     @asynccontextmanager
     async def transaction(self, scope: TenantScope) -> AsyncGenerator[AsyncSession]:
         """One unit of work, committed on a clean exit and rolled back on any exception.
 
         Every ORM query in it is limited to `scope.tenant_id`. May not span a model or tool call: both raise
-        TransactionOpen. Whoever is cancelled in it, is once it has ended: it is short. Raises StoreAway where the
-        database cannot be had in time."""
+        TransactionOpen. Raises StoreAway where the database cannot be had in time.
+
+        Cancelled natively, it ends after the statement under way, and nothing of it is committed unless the commit is
+        under way. Cancelled by an anyio scope around it, it ends as if it were not: it is short."""
         await anyio.lowlevel.checkpoint_if_cancelled()
         token = _open_transactions.set(_open_transactions.get() + 1)
         try:
-            async with self._in_time(), self._sessions() as session, session.begin():
+            async with self._in_time() as deadline:
+                session = self._sessions()
                 bind(session.sync_session, scope)
-                if not self.is_sqlite:
-                    told = {"tenant": scope.tenant_id, "patience_ms": str(self._patience_ms)}
-                    await (await session.connection()).execute(_SEE_ONLY, told)
-                yield session
+                session.deadline, work = deadline, UnitOfWork(session)
+                try:
+                    see_only = {"tenant": scope.tenant_id, "patience_ms": str(self._patience_ms)}
+                    await work.begin(None if self.is_sqlite else _SEE_ONLY, see_only)
+                    yield session
+                except BaseException:
+                    await work.roll_back()
+                    raise
+                await work.commit()
         finally:
             _open_transactions.reset(token)
 
     async def at_once(self, work: Callable[[sa.Connection], T], *, writes: bool = True) -> T:
         """One unit of the platform's own work in SQLAlchemy Core, for the paths of every request.
 
-        Sees every tenant. Raises StoreAway."""
+        Sees every tenant. A caller that is cancelled is so once it has ended. Raises StoreAway."""
         await anyio.lowlevel.checkpoint_if_cancelled()
+        return await run_to_completion(self._at_once(work, writes=writes))
+
+    async def _at_once(self, work: Callable[[sa.Connection], T], *, writes: bool) -> T:
         async with self._in_time():
             return await self._direct.run(work, writes=writes)
+
+    def group_commit(
+        self, commit: Callable[[sa.Connection, Sequence[Order]], Sequence[Answer | Exception]]
+    ) -> GroupCommit[Order, Answer]:
+        """Orders that are carried out by one transaction for many callers; sees every tenant. `close` waits for them.
+
+        Submitting raises StoreAway, and what `commit` answers or raises."""
+
+        async def committed(orders: Sequence[Order]) -> Sequence[Answer | Exception]:
+            return await self._at_once(lambda connection: commit(connection, orders), writes=True)
+
+        made: GroupCommit[Order, Answer] = GroupCommit(committed)
+        self._group_commits.add(made)
+        return made
+
+    @property
+    def stalled_for(self) -> timedelta:
+        """For how long the slowest group commit under way, of lookups or of the ledger, has had no answer."""
+        return max(each.stalled_for for each in list(self._group_commits))
 
     async def look(self, ask: Ask[About, Found], about: About) -> Found:
         """Ask the store something small, together with whatever else is asked at this moment. Sees every tenant.
 
         Raises StoreAway, and what `ask` raises."""
-        found: Found = await self._looks.do(Look(ask, about))
+        found: Found = await self._looks.submit(Look(ask, about))
         return found
 
     async def _looked(self, looks: Sequence[Look]) -> Sequence[Any]:
         try:
-            return await self.at_once(lambda connection: answered(connection, looks), writes=False)
+            return await self._at_once(lambda connection: answered(connection, looks), writes=False)
         except StoreAway:
             raise
         except Exception as error:  # noqa: BLE001 - raised to whoever asked
@@ -133,31 +168,35 @@ class Database:
     def _on_postgres(self) -> Direct:
         engine = create_async_engine(
             _with_driver(self.url, sqlite="aiosqlite"), hide_parameters=True, isolation_level="AUTOCOMMIT",
-            pool_size=4, max_overflow=0, pool_timeout=self._patience.total_seconds(),
+            pool_size=4, max_overflow=0, pool_timeout=self.patience.total_seconds(),
         )  # fmt: skip
         see_all = f"SET LOCAL {SETTING} = '{ALL_TENANTS.tenant_id}'"
         return OnPostgres(engine, f"BEGIN; {see_all}; SET LOCAL statement_timeout = {self._patience_ms}")
 
     async def ping(self) -> None:
-        """Raises StoreAway."""
+        """Ask by each way that requests take, the batched lookups and a connection of the pool. Raises StoreAway."""
+        await self.look(is_there, None)
+        await run_to_completion(self._ping_pool())
+
+    async def _ping_pool(self) -> None:
         async with self._in_time(), self._engine.connect() as connection:
             await connection.execute(sa.text("select 1"))
 
     @property
     def _patience_ms(self) -> int:
-        return round(self._patience.total_seconds() * 1_000)
+        return round(self.patience.total_seconds() * 1_000)
 
     @asynccontextmanager
-    async def _in_time(self) -> AsyncGenerator[None]:
-        """What the database does not do in time, or cannot do now, ends as StoreAway.
+    async def _in_time(self) -> AsyncGenerator[float]:
+        """What the database does not do in time, or cannot do now, ends as StoreAway. Yields until when it may take.
 
         A server that hangs is left by closing the connection; SQLite waits for locks alone, and by its own timeout.
-        Shielded, because a caller that hangs up would cancel every await from then on, the rollback's too: the
-        connection would go back to the pool with a transaction open, and keep its lock."""
-        patience = math.inf if self.is_sqlite else self._patience.total_seconds()
+        Shielded, because a client that hangs up cancels its request by an anyio scope, and that cancels every await of
+        the scope. Native cancellation passes the shield, once: see `UninterruptedSession`."""
+        patience = math.inf if self.is_sqlite else self.patience.total_seconds()
         try:
             with anyio.move_on_after(patience, shield=True) as scope:
-                yield
+                yield scope.deadline
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.OperationalError, OSError) as error:
             if not is_away(error):
                 raise
@@ -168,6 +207,9 @@ class Database:
             raise StoreAway
 
     async def close(self) -> None:
+        """Commit what has been submitted, then close every connection."""
+        for each in list(self._group_commits):
+            await each.close()
         await self._direct.close()
         await self._engine.dispose()
 
@@ -199,26 +241,6 @@ def _require_writable(url: URL) -> None:
         raise StorageUnavailable(
             f"DATABASE_URL: cannot write {path} ({error.strerror}); make the folder writable or name another file"
         ) from None
-
-
-# By SQLSTATE (PostgreSQL's documentation, appendix A): connection, resources, shutdown, system; and what another try
-# may well not meet again: a conflict of transactions, a lock or a statement that took too long.
-_AWAY_STATES = ("08", "53", "57P", "58", "40", "55P03", "57014")
-_AWAY_SQLITE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
-_AWAY_SQLITE |= {sqlite3.SQLITE_CANTOPEN}
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether the database could not be reached, or was too busy, and not that it was asked for something wrong."""
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    match cause:
-        case psycopg.Error(sqlstate=None):
-            return isinstance(cause, psycopg.OperationalError)
-        case psycopg.Error(sqlstate=str(state)):
-            return state.startswith(_AWAY_STATES)
-        case sqlite3.Error():
-            return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _AWAY_SQLITE
-    return isinstance(cause, OSError | sa.exc.TimeoutError)
 
 
 def _tune_sqlite(engine: sa.Engine, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS, begin: str = "BEGIN IMMEDIATE") -> None:

@@ -37,3 +37,9 @@ def answered(connection: sa.Connection, looks: Sequence[Look]) -> list[Any]:
         for place, answer in zip(places, ask(connection, [looks[place].about for place in places]), strict=True):
             answers[place] = answer
     return answers
+
+
+def is_there(connection: sa.Connection, asked: Sequence[None]) -> list[bool]:
+    """Whether the database answers: the question of a health check."""
+    connection.execute(sa.text("select 1"))
+    return [True] * len(asked)

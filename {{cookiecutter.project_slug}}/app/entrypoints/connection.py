@@ -4,6 +4,7 @@ The server's own parser puts no limit on either. Gate: validation.
 """
 
 import asyncio
+from contextvars import Context
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -42,7 +43,7 @@ class _Lingering:
         self.closing = True
         self._transport.write_eof()
         self._transport.resume_reading()
-        self._loop.call_later(LINGER_SECONDS, self._transport.close)
+        self._loop.call_later(LINGER_SECONDS, self._transport.close, context=Context())
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -52,7 +53,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._line = _Lingering(transport, self.loop)
         super().connection_made(self._line)  # type: ignore[arg-type]
         self._received, self._in_head = 0, True
-        self._patience = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+        self._patience = self.loop.call_later(HEAD_SECONDS, self._too_slow, context=Context())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._patience.cancel()
@@ -62,7 +63,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_message_begin()
         self._received, self._in_head, self._line.is_whole = 0, True, False
         self._patience.cancel()
-        self._patience = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+        self._patience = self.loop.call_later(HEAD_SECONDS, self._too_slow, context=Context())
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # what trails a body is no header (RFC 9110, 6.5.1), and says nothing about who sends it
@@ -82,7 +83,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self._line.is_whole and not self._line.is_closing():  # any byte ends the server's own patience
             self._patience.cancel()
             self._received = 0
-            self._patience = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+            self._patience = self.loop.call_later(HEAD_SECONDS, self._too_slow, context=Context())
 
     def data_received(self, data: bytes) -> None:
         if self._line.closing:

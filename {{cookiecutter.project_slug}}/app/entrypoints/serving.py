@@ -87,6 +87,7 @@ def _config(app: object, settings: Settings) -> uvicorn.Config:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
         timeout_graceful_shutdown=15,
+        reset_contextvars=True,  # a request that waited for another on its connection has nothing of that one
     )
 
 

@@ -20,6 +20,7 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 
+from app.background import run_to_completion
 from app.budgets.caps import Payer
 from app.budgets.ledger import CallPurpose, Ledger, Reservation, Used
 from app.db.engine import require_no_transaction
@@ -126,6 +127,7 @@ class MeteredModel(WrapperModel):
         self._require_room(bill)
         purpose = CallPurpose(call.feature, self.name, call.prompt_version, self._tier)
         held = await self._ledger.reserve(call.payer, self._price(bill.worst), purpose)
+        # No await from here to the `try`: whoever was granted a hold settles it, cancelled or not.
         outcome = "failed"
         try:
             with anyio.fail_after(seconds), self._board.obeyed(*switches):
@@ -136,8 +138,7 @@ class MeteredModel(WrapperModel):
                 bill.usage = RequestUsage()
             raise classified(error) from error
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._settle(held, bill, outcome)
+            await run_to_completion(self._settle(held, bill, outcome))
 
     def _require_room(self, bill: "Bill") -> None:
         """Raise ContextTooLong for what cannot fit: the provider would charge for reading it, or cut it silently."""

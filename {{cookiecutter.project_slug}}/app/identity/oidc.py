@@ -6,6 +6,7 @@ What the library reads more leniently than RFC 7515 to 7519 and RFC 8725 is refu
 Gate: access, errors.
 """
 
+import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -13,10 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import anyio
 import jwt
 import structlog
 
+from app.background import start_detached
 from app.content.plain_json import NotJson, NotPlain, plain_json
 from app.db.base import utc_now
 from app.errors import AuthUnavailable, CredentialExpired, Unauthenticated
@@ -62,12 +63,14 @@ class KeySet:
     _fetched: datetime = _NEVER
     _asked: datetime = _NEVER
     _in_vain: bool = False  # the last time it was asked, nothing usable came
-    _lock: anyio.Lock = field(default_factory=anyio.Lock)
+    _fetching: asyncio.Task[None] | None = None  # of everybody who waits for it, and nobody's
 
     async def find(self, kid: str) -> SigningKey:
         """The key of this id. Raises Unauthenticated where there is none, AuthUnavailable where nobody can say."""
-        if not self._has_fresh(kid):
-            await self._refresh(kid)
+        if not self._has_fresh(kid) and (self._fetching or utc_now() - self._asked >= ASK_AGAIN):
+            if self._fetching is None:
+                self._fetching = start_detached(self._refresh(), name="signing keys")
+            await asyncio.shield(self._fetching)
         if utc_now() - self._fetched > KEYS_USABLE or (self._in_vain and kid not in self._keys):
             raise AuthUnavailable
         try:
@@ -78,17 +81,16 @@ class KeySet:
     def _has_fresh(self, kid: str) -> bool:
         return kid in self._keys and utc_now() - self._fetched <= KEYS_FRESH
 
-    async def _refresh(self, kid: str) -> None:
-        async with self._lock:  # one of many waiting requests asks
-            if self._has_fresh(kid) or utc_now() - self._asked < ASK_AGAIN:
-                return
-            self._asked = utc_now()
-            try:
-                self._keys = _usable(plain_json((await self.fetch(self.url)).encode()))
-                self._fetched, self._in_vain = utc_now(), False
-            except Exception as error:  # noqa: BLE001 - whatever is wrong there, what is known goes on for a while
-                self._in_vain = True
-                log.warning("oidc.keys_not_fetched", error=type(error).__name__)
+    async def _refresh(self) -> None:
+        self._asked = utc_now()
+        try:
+            self._keys = _usable(plain_json((await self.fetch(self.url)).encode()))
+            self._fetched, self._in_vain = utc_now(), False
+        except Exception as error:  # noqa: BLE001 - whatever is wrong there, what is known goes on for a while
+            self._in_vain = True
+            log.warning("oidc.keys_not_fetched", error=type(error).__name__)
+        finally:
+            self._fetching = None
 
 
 def _usable(found: Any) -> dict[str, SigningKey]:

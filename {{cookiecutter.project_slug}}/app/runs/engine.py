@@ -50,10 +50,9 @@ class DurableQueue:
         )
 
     async def enqueue(self, session: AsyncSession, run_id: str, segment: int) -> None:
-        connection = await session.connection()
-        await connection.run_sync(
+        await session.run_sync(
             lambda sync: self._client.enqueue_in_transaction(
-                sync,
+                sync.connection(),
                 {"queue_name": QUEUE, "workflow_name": WORKFLOW, "workflow_id": f"{run_id}:{segment}"},
                 run_id,
                 segment,

@@ -18,6 +18,7 @@ import structlog
 from sqlalchemy import select
 
 from app.audit import trail
+from app.background import start_detached
 from app.db.base import utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
@@ -63,7 +64,7 @@ class Board:
             watch = Watch(names, scope)
             self._watches.add(watch)
             if not self._looking:
-                self._looking.append(asyncio.get_running_loop().create_task(self._look()))
+                self._looking.append(start_detached(self._look(), name="switches"))
             try:
                 yield watch
             finally:

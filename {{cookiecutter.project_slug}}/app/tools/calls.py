@@ -215,6 +215,18 @@ class CallBook:
         record.state, record.digest, record.rule = "started", call.digest(self.policy_version), rule
         await _audit(session, call, "tool.started", rule=rule, digest=record.digest, policy=self.policy_version, **data)
 
+    async def cut_off(self, call: Call) -> None:
+        """Record that the run ended while the tool was working: whether the effect happened is not known.
+
+        Does nothing where its intent did not come to be recorded, or its outcome has been."""
+        async with self.db.transaction(call.principal) as session:
+            record = await _record(session, call)
+            if record is None or record.state != "started":
+                return
+            record.state, record.finished_at = "unknown", utc_now()
+            record.result = {"refused": "The run ended while the tool was working."}
+            await _audit(session, call, "tool.unknown")
+
     async def finish(self, call: Call, state: str, outcome: Performed | Refused, **facts: str) -> Outcome:
         async with self.db.transaction(call.principal) as session:
             record = await _record(session, call)

@@ -4,8 +4,9 @@ A tool function is never handed to the agent framework (see `gate.py`), so nothi
 module can run one. Gate: security, access, validation, errors, monitoring.
 """
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,7 @@ import anyio
 import structlog
 from pydantic import ValidationError
 
+from app.background import run_to_completion
 from app.content.invisible import has_hidden
 from app.db.engine import Database, require_no_transaction
 from app.errors import BudgetExceeded, RunCancelled, RunLimitExceeded, ServiceHalted
@@ -30,6 +32,7 @@ from app.tools.outcome import Invalid, Outcome, Parked, Performed, Refused
 from app.tools.spec import ToolContext, ToolFailure, ToolSpec
 
 log = structlog.get_logger(__name__)
+Start = Callable[[], Coroutine[Any, Any, Refused | None]]  # puts a call's intent on record, unless it may not run
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ class Guard:
             case Deny() as denied:
                 return await book.deny(call, denied)
             case AskHuman() as question if approved:
-                refusal = await book.start_approved(call, question, await self._change(call))
-                return refusal or await self._execute(book, call)
+                change = await self._change(call)
+                return await self._execute(book, call, lambda: book.start_approved(call, question, change))
             case AskHuman() as question if caller.depth:
                 return await book.deny(call, Deny("delegate", f"a delegate cannot ask a person, and {question.reason}"))
             case AskHuman() if await book.was_declined(call):
@@ -91,8 +94,7 @@ class Guard:
             case AskHuman() as question:
                 return await self._ask(book, call, question)
             case Allow() as allowed:
-                earlier = None if await book.start(call, allowed) else await book.earlier(call)
-                return earlier or await self._execute(book, call)
+                return await self._execute(book, call, lambda: _start(book, call, allowed))
 
     def _context(self, call: Call, egress: Egress) -> ToolContext:
         return ToolContext(
@@ -114,39 +116,50 @@ class Guard:
             log.exception("tool.preview_failed", tool=call.spec.name, error=type(error).__name__)
             return None
 
-    async def _execute(self, book: CallBook, call: Call) -> Outcome:
+    async def _execute(self, book: CallBook, call: Call, start: Start) -> Outcome:
+        """Record the intent, run the tool, record its outcome: that for certain, however the caller is stopped."""
+        try:
+            return await run_to_completion(start()) or await self._run(book, call)
+        except asyncio.CancelledError:
+            # The run's time is up. Whether the effect happened is not known, and must be on record.
+            await run_to_completion(book.cut_off(call))
+            raise
+
+    async def _run(self, book: CallBook, call: Call) -> Outcome:
         context = self._context(call, call.spec.way_out(self.egress))
         watch: Watch | None = None
+
+        async def finish(state: str, outcome: Performed | Refused, **facts: str) -> Outcome:
+            return await run_to_completion(book.finish(call, state, outcome, **facts))
+
         try:
             # What stops the whole run is looked for where the run is: here only what stops this tool.
             with anyio.fail_after(call.spec.timeout.total_seconds()), self.board.obeyed(*call.spec.switches) as watch:
                 value = await call.spec.call(context, call.arguments)
         except (ToolFailure, EgressRefused) as error:
             because = {"because": error.because} if isinstance(error, ToolFailure) and error.because else {}
-            return await book.finish(call, "failed", Refused(f"The tool failed: {error}"), **because)
+            return await finish("failed", Refused(f"The tool failed: {error}"), **because)
         except (BudgetExceeded, RunLimitExceeded, RunCancelled, ServiceHalted):
             # Of a delegate: what ends its run ends this one, because it is the same. Or a switch has stopped the tool
             # itself, and what it had done by then is not known.
             cut_off = watch is not None and watch.thrown and not call.spec.idempotent
             told = Refused("The run reached its end while the tool was working.")
-            await book.finish(call, "unknown" if cut_off else "failed", told)
+            await finish("unknown" if cut_off else "failed", told)
             raise
         except TimeoutError:
-            return await book.finish(
-                call, "unknown", Refused("The tool did not answer in time; its outcome is unknown.")
-            )
-        except anyio.get_cancelled_exc_class():
-            # The run's time is up. Whether the effect happened is not known, and must be on record.
-            with anyio.CancelScope(shield=True):
-                await book.finish(call, "unknown", Refused("The run ended while the tool was working."))
-            raise
+            return await finish("unknown", Refused("The tool did not answer in time; its outcome is unknown."))
         except Exception:
             log.exception("tool.crashed", tool=call.spec.name, run_id=call.run_id)
             if call.spec.idempotent:
-                return await book.finish(call, "failed", Refused("The tool failed."))
+                return await finish("failed", Refused("The tool failed."))
             # A connection that broke after the request was sent looks like this too.
-            return await book.finish(call, "unknown", Refused("The tool failed; its outcome is unknown."))
-        return await book.finish(call, "done", Performed(_capped(value, call.spec.output_limit)))
+            return await finish("unknown", Refused("The tool failed; its outcome is unknown."))
+        return await finish("done", Performed(_capped(value, call.spec.output_limit)))
+
+
+async def _start(book: CallBook, call: Call, allowed: Allow) -> Outcome | None:
+    """Record the intent; what came of another attempt at this call, where that was recorded first."""
+    return None if await book.start(call, allowed) else await book.earlier(call)
 
 
 def _capped(value: Any, limit: int) -> Any:

@@ -1,8 +1,10 @@
 """Files are read in a child process that cannot do anything else. The proof of VAL-07 has the traps."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,27 @@ async def test_a_reader_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(documents, "DEADLINE", documents.DEADLINE / 10)
     with pytest.raises(DocumentRefused, match="too long"):
         await text_of("a.pdf", pdf("x"), "t-1")
+
+
+async def test_whoever_is_cancelled_leaves_no_reader_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "reader.py").write_text("import sys, time; sys.stdin.read(); time.sleep(600)")
+    monkeypatch.setattr(documents, "__file__", str(tmp_path / "documents.py"))
+    started: list[asyncio.subprocess.Process] = []
+    start = asyncio.create_subprocess_exec
+
+    async def noted(*command: Any, **options: Any) -> asyncio.subprocess.Process:
+        started.append(await start(*command, **options))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
+    for number in range(3):  # more than there are places for readers
+        task = asyncio.create_task(text_of("a.pdf", pdf("x")))
+        while len(started) <= number:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert started[number].returncode is not None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Every tool call passes the guard, whatever the model says; checked where the effect would show."""
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -203,6 +204,43 @@ async def test_a_run_that_ends_during_a_tool_leaves_its_outcome_as_unknown(stage
     with anyio.move_on_after(0.3):
         await stage.perform("hang")
     assert (await stage.record()).state == "unknown"
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 5, 10, 20, 40, 80])
+async def test_a_call_that_is_cut_off_natively_is_never_left_as_started(stage: Stage, turns: int) -> None:
+    """The agent framework cancels the tasks of tools. Whenever that is: in the intent, at work, in the outcome."""
+    for number, name in enumerate(("hang", "count_things")):
+        call_id = f"c{number}"
+        arguments: dict[str, Any] = {"number": 1} if name == "count_things" else {}
+        task = asyncio.create_task(stage.perform(name, call_id, **arguments))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0)
+        await asyncio.gather(task, return_exceptions=True)
+        async with stage.runtime.db.transaction(stage.member.principal) as session:
+            states = set(await session.scalars(select(ToolCall.state).where(ToolCall.call_id == call_id)))
+        assert states <= ({"unknown"} if name == "hang" else {"unknown", "done"})
+
+
+async def test_an_outcome_is_recorded_though_its_run_is_cut_off_at_that_moment(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = CallBook.finish
+    task: list[asyncio.Task[Any]] = []
+
+    async def cut_off(*told: Any, **facts: Any) -> Any:
+        task[0].cancel()
+        await asyncio.sleep(0)
+        return await finish(*told, **facts)
+
+    monkeypatch.setattr(CallBook, "finish", cut_off)
+    task.append(asyncio.create_task(stage.perform("read_thing", name="a")))
+    with pytest.raises(asyncio.CancelledError):
+        await task[0]
+    record = await stage.record()
+    assert (record.state, record.result) == ("done", {"value": "a"})
 
 
 async def test_an_unknown_tool_is_refused(stage: Stage) -> None:
