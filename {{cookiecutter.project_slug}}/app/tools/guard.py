@@ -32,7 +32,7 @@ from app.tools.outcome import Invalid, Outcome, Parked, Performed, Refused
 from app.tools.spec import ToolContext, ToolFailure, ToolSpec
 
 log = structlog.get_logger(__name__)
-Start = Callable[[], Coroutine[Any, Any, Refused | None]]  # puts a call's intent on record, unless it may not run
+Start = Callable[[], Coroutine[Any, Any, Outcome | None]]  # puts the intent on record, unless the call may not run
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ async def test_whoever_is_cancelled_leaves_no_reader_behind(monkeypatch: pytest.
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
     for number in range(3):  # more than there are places for readers
-        task = asyncio.create_task(text_of("a.pdf", pdf("x")))
+        task = asyncio.create_task(text_of("a.pdf", pdf("x"), f"tenant-{number}"))
         while len(started) <= number:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         task.cancel()
