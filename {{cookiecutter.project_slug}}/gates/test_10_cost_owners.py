@@ -47,7 +47,7 @@ class Case:
         self.operator(lambda ledger, payer: ledger.set_cap(payer, "tenant", limit, actor="proof", period=period))
 
     def operator_freezes(self, *, frozen: bool) -> None:
-        why = {"actor": "proof", "reason": "a drill"}
+        why: dict[str, Any] = {"actor": "proof", "reason": "a drill"}
         self.operator(lambda ledger, payer: ledger.freeze(payer, "tenant", frozen=frozen, **why))
 
     def put(self, **change: Any) -> httpx2.Response:
@@ -116,7 +116,7 @@ def _top_up(case: Case, period: str) -> None:
     proof = case.proof
     case.operator_sets(SOME, period)
     case.put(limit_usd=str(SOME), period=period)
-    reason = {"actor": "proof", "reason": "a launch", "period": period}
+    reason: dict[str, Any] = {"actor": "proof", "reason": "a launch", "period": period}
     one = to_micro(Decimal(1))
     case.operator(lambda ledger, payer: ledger.top_up(payer, "tenant", one, **reason))
     held = case.budget(period)

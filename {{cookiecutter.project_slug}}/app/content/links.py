@@ -37,9 +37,9 @@ _REST = r"""[^\s<>"'`|)\]{}]+"""
 _BARE = re.compile(rf"(?:[a-z][a-z0-9+.\-]{{0,30}}:)?[/\\]{{2,}}{_REST}|(?<![A-Za-z0-9])www\.{_REST}", re.IGNORECASE)
 # A browser reads an authority up to one of these alone: `https://good.example'@evil.example` is at evil.example (WHATWG
 # URL, authority state), and quotes, brackets and a no-break space may stand in the name of a user or of a host.
-_AUTHORITY = re.compile(r"[^ \t\n\r\f<>/?#\\]*")
+_END_OF_AUTHORITY = re.compile(r"[ \t\n\r\f<>/?#\\]")
 _NO_PATH_YET = re.compile(r"(?:[a-z][a-z0-9+.\-]*:)?[/\\]*[^/\\?#]*\Z", re.IGNORECASE)
-_TO_THE_NEXT_SPACE = re.compile(r"[^ \t\n\r\f<>]*")
+_SPACE = re.compile(r"[ \t\n\r\f<>]")
 _IN_BRACKETS = re.compile(rf"<(?:{_BARE.pattern})>", re.IGNORECASE)
 _SCHEME = re.compile(
     r"(?<![a-z0-9])(?:(?:javascript|vbscript|file|blob|filesystem|mailto|tel|sms|intent|xmpp|https?|ftp|wss?):"
@@ -106,7 +106,8 @@ class Links:
                 parts.append(text[at : found.start()])
                 address, at = _longest(found), found.end()
                 if address != found[0]:
-                    at = _TO_THE_NEXT_SPACE.match(text, at).end()  # type: ignore[union-attr] - may match nothing
+                    space = _SPACE.search(text, at)
+                    at = space.start() if space else len(text)
                 parts.append(found[0] if self.allows(_trimmed(address)) else REMOVED)
             text = "".join([*parts, text[at:]])
         return text
@@ -145,7 +146,8 @@ def _longest(found: re.Match[str]) -> str:
     """An address as the reader that takes most of the text for it: with what could still belong to its authority."""
     if not _NO_PATH_YET.match(found[0]):
         return found[0]
-    rest = _AUTHORITY.match(found.string, found.end())[0]  # type: ignore[index] - may match nothing
+    end = _END_OF_AUTHORITY.search(found.string, found.end())
+    rest = found.string[found.end() : end.start() if end else None]
     is_user = "@" in rest
     is_host = bool(rest) and not rest[0].isspace() and re.search(r"[.\u3002\uff0e\uff61]\w", rest) is not None
     return found[0] + rest if is_user or is_host else found[0]

@@ -1,6 +1,6 @@
 """Rows with a unique key that two requests may bring at the same moment. Gate: errors."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Select
 from sqlalchemy.exc import IntegrityError
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 Row = TypeVar("Row")
 
 
-async def insert_or_existing(session: AsyncSession, row: Row, existing: Select[tuple[Row]]) -> tuple[Row, bool]:
+async def insert_or_existing(session: AsyncSession, row: Row, existing: Select[Any]) -> tuple[Row, bool]:
     """Insert a row, or return the one that has its unique key already; the flag says whether it was inserted.
 
     To look first is not enough: two transactions may both find nothing. `existing` selects by the unique key. What is
@@ -20,7 +20,9 @@ async def insert_or_existing(session: AsyncSession, row: Row, existing: Select[t
             session.add(row)
             await session.flush()
     except IntegrityError:
-        found = (await session.execute(existing.execution_options(populate_existing=True))).scalar_one_or_none()
+        found: Row | None = (
+            await session.execute(existing.execution_options(populate_existing=True))
+        ).scalar_one_or_none()
         if found is None:
             raise
         return found, False

@@ -243,11 +243,11 @@ def _differs(shown: dict[str, Any] | None, now: dict[str, Any] | None) -> bool:
     return shown is not None and now != shown
 
 
-def _record_of(call: Call) -> Select[tuple[ToolCall]]:
+def _record_of(call: Call) -> Select[ToolCall]:
     return select(ToolCall).where(ToolCall.run_id == call.run_id, ToolCall.call_id == call.call_id)
 
 
-def _approval_of(call: Call) -> Select[tuple[Approval]]:
+def _approval_of(call: Call) -> Select[Approval]:
     return select(Approval).where(Approval.run_id == call.run_id, Approval.call_id == call.call_id)
 
 

@@ -39,7 +39,7 @@ def record(file: Path) -> None:
 
         return started_by_the_loop
 
-    subprocess.Popen.__init__ = started  # type: ignore[method-assign]
+    setattr(subprocess.Popen, "__init__", started)  # noqa: B010 - mypy knows each overload
     for loop in (BaseEventLoop, uvloop.Loop):
         setattr(loop, "subprocess_exec", noted_by(loop))  # noqa: B010 - mypy knows each signature
 

@@ -26,8 +26,8 @@ from gates.rig.service import Service
 PAGE = (ROOT / "docs" / "ownership.md").read_text()
 TASK = "Check whether we know this outage, and create a ticket for it."
 DOCUMENTS = [("mail.txt", "Checkout fails with error 502 since 9:00. Urgent.")]
-WHO = {"actor": "operator"}
-WHY = {**WHO, "reason": "a drill"}
+WHO: dict[str, Any] = {"actor": "operator"}
+WHY: dict[str, Any] = {**WHO, "reason": "a drill"}
 
 
 def _status(service: Service, who: Person, method: str, path: str, **body: Any) -> int:
@@ -88,15 +88,22 @@ def _model_tier(service: Service) -> None:
     assert service.inside(tier) == "small"
 
 
+def _switch(service: Service, name: str, *, on: bool) -> None:
+    async def change(runtime: Runtime) -> None:
+        await (runtime.board.throw if on else runtime.board.release)(name, "a drill", "operator")
+
+    service.inside(change)
+
+
 def _kill_switch(service: Service) -> None:
     admin, member = service.people(["admin"], ["member"])
     for name in (f"tenant:{admin.tenant_id}", "feature:assistant"):
-        service.inside(lambda runtime, name=name: runtime.board.throw(name, "a drill", "operator"))
+        _switch(service, name, on=True)
         try:
             assert _status(service, admin, "PUT", f"/v1/switches/{name}", state="off", reason="not mine") == 403
             assert service.start_run(member, TASK).json()["code"] == "service.halted"
         finally:
-            service.inside(lambda runtime, name=name: runtime.board.release(name, "over", "operator"))
+            _switch(service, name, on=False)
 
 
 def _disabled_member(service: Service) -> None:
@@ -152,13 +159,15 @@ def _revoked_key(service: Service) -> None:
 
 def _scopes(service: Service) -> None:
     admin, member, operator = service.people(["admin"], ["member"], ["platform_operator"])
-    short = {"scopes": ["runs:read"], "lifetime": timedelta(days=2)}
+    lifetime = timedelta(days=2)
     where = member.tenant_id, member.member_id
-    issued = service.inside(lambda runtime: runtime.keys.issue(*where, "operator", **short))
+    issued = service.inside(
+        lambda runtime: runtime.keys.issue(*where, "operator", scopes=["runs:read"], lifetime=lifetime)
+    )
     rotated = service.call(admin, "POST", f"/v1/keys/{issued.id}/rotation", json={}).json()
     keys = {key["id"]: key for key in service.call(admin, "GET", "/v1/keys").json()["items"]}
     assert keys[rotated["id"]]["scopes"] == ["runs:read"]
-    assert rotated["expires_at"] <= (utc_now() + short["lifetime"]).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    assert rotated["expires_at"] <= (utc_now() + lifetime).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     for method, path in (("POST", "/rotation"), ("DELETE", "")):
         assert _status(service, admin, method, f"/v1/keys/{operator.principal.key_id}{path}") == 403
     assert _status(service, admin, "POST", "/v1/keys", member_id=operator.member_id) == 403

@@ -146,8 +146,8 @@ async def test_the_limit_of_the_file_is_the_operators(runtime: Runtime, ledger: 
 async def test_both_layers_at_once_make_one_row_and_lose_nothing(runtime: Runtime, ledger: Ledger) -> None:
     payer = Payer(await people.tenant(runtime), str(uuid4()))
     async with anyio.create_task_group() as group:
-        for layer, limit in (("operator", 500), ("tenant", 300)):
-            group.start_soon(_write, ledger, payer, layer, "set", limit)
+        group.start_soon(_write, ledger, payer, "operator", "set", 500)
+        group.start_soon(_write, ledger, payer, "tenant", "set", 300)
     assert await _limit(ledger, payer) == LayeredLimit(500 * CENT, 300 * CENT)
 
 

@@ -26,7 +26,7 @@ async def by_id(session: AsyncSession, ticket_id: str) -> Ticket | None:
     return await session.scalar(select(Ticket).where(Ticket.id == ticket_id))
 
 
-def with_request_key(key: str) -> Select[tuple[Ticket]]:
+def with_request_key(key: str) -> Select[Ticket]:
     return select(Ticket).where(Ticket.request_key == key)
 
 
