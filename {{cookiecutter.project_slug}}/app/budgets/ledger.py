@@ -256,11 +256,12 @@ async def _cap_row(session: AsyncSession, cap: Cap) -> BudgetCap:
     """The stored limits of a cap, locked; made where there are none, with the default until a layer sets its own."""
     scope, scope_id, period = key = cap.scope, cap.scope_id, unusual(cap)
     found = await session.get(BudgetCap, key, with_for_update=True, populate_existing=True)
-    if found is None:
-        made = BudgetCap(scope=scope, scope_id=scope_id, period=period, frozen=False, tenant_frozen=False)
-        same = (BudgetCap.scope == scope, BudgetCap.scope_id == scope_id, BudgetCap.period == period)
-        found, _ = await insert_or_existing(session, made, select(BudgetCap).where(*same).with_for_update())
-    return found
+    if found is not None:
+        return found
+    made = BudgetCap(scope=scope, scope_id=scope_id, period=period, frozen=False, tenant_frozen=False)
+    same = (BudgetCap.scope == scope, BudgetCap.scope_id == scope_id, BudgetCap.period == period)
+    row, _ = await insert_or_existing(session, made, select(BudgetCap).where(*same).with_for_update())
+    return row
 
 
 def _windows_like(cap: Cap) -> Update:

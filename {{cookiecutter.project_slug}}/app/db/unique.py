@@ -20,9 +20,8 @@ async def insert_or_existing(session: AsyncSession, row: Row, existing: Select[A
             session.add(row)
             await session.flush()
     except IntegrityError:
-        found: Row | None = (
-            await session.execute(existing.execution_options(populate_existing=True))
-        ).scalar_one_or_none()
+        again = existing.execution_options(populate_existing=True)
+        found: Row | None = (await session.execute(again)).scalar_one_or_none()
         if found is None:
             raise
         return found, False

@@ -141,8 +141,8 @@ class CallBook:
         """Put the question to a person; asking twice for the same call is the same question."""
         now, digest = utc_now(), call.digest(self.policy_version)
         async with self.db.transaction(call.principal) as session:
-            if (approval := await _approval(session, call)) is not None:
-                return approval.id
+            if (asked := await _approval(session, call)) is not None:
+                return asked.id
             record, _ = await _record_or_new(session, call, question.rule)
             made = Approval(
                 id=new_id(), tenant_id=call.principal.tenant_id, run_id=call.run_id, call_id=call.call_id,

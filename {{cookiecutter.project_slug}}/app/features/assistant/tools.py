@@ -57,7 +57,8 @@ async def create_ticket(
                 priority=priority, created_by=context.principal.member_id,
                 request_key=context.idempotency_key, created_at=utc_now(),
             )  # fmt: skip
-            ticket, _ = await insert_or_existing(session, made, queries.with_request_key(context.idempotency_key))
+            made, _ = await insert_or_existing(session, made, queries.with_request_key(context.idempotency_key))
+            return _ref(made)
     return _ref(ticket)
 
 
