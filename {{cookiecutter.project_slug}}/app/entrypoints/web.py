@@ -31,6 +31,7 @@ from app.api.middleware import RequestEnvelope, security_headers
 from app.bootstrap import open_runtime
 from app.budgets.caps import Caps
 from app.console import pages
+from app.draining import Drain
 from app.features import FEATURES
 from app.gateway.catalog import Catalog
 from app.identity.roles import Roles
@@ -51,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
             runtime = await stack.enter_async_context(open_runtime(settings))
             app.state.runtime = runtime
             if settings.embedded_worker:
-                await stack.enter_async_context(running_worker(settings, runtime.segments.advance))
+                await stack.enter_async_context(running_worker(settings, runtime.segments.advance, app.state.drain))
                 tasks = await stack.enter_async_context(anyio.create_task_group())
                 tasks.start_soon(runtime.housekeeping.forever)
                 stack.callback(tasks.cancel_scope.cancel)
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     limits = RateLimits.load(settings.config_dir / "limits.toml")
     app.state.limits = limits
+    app.state.drain = Drain(settings.shutdown_grace)  # of the embedded worker
     app.state.draining = anyio.Event()  # set when the process is asked to end: streams say so and close
     problems.install(app)
     for module in ROUTERS:

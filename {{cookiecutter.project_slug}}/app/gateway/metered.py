@@ -23,6 +23,7 @@ from pydantic_ai.usage import RequestUsage
 from app.budgets.caps import Payer
 from app.budgets.ledger import CallPurpose, Ledger, Reservation, Used
 from app.db.engine import require_no_transaction
+from app.draining import checkpoint
 from app.errors import ContextTooLong, ModelRefused, ModelTruncated
 from app.gateway.catalog import Catalog
 from app.gateway.failures import classified, was_not_billed
@@ -125,6 +126,7 @@ class MeteredModel(WrapperModel):
         await self._board.require_clear(*switches)
         self._require_room(bill)
         purpose = CallPurpose(call.feature, self.name, call.prompt_version, self._tier)
+        await checkpoint()
         held = await self._ledger.reserve(call.payer, self._price(bill.worst), purpose)
         outcome = "failed"
         try:

@@ -6,6 +6,7 @@ module can run one. Gate: security, access, validation, errors, monitoring.
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 
 from app.content.invisible import has_hidden
 from app.db.engine import Database, require_no_transaction
+from app.draining import checkpoint, is_interrupted, uninterrupted
 from app.errors import BudgetExceeded, RunCancelled, RunLimitExceeded, ServiceHalted
 from app.identity.directory import Directory
 from app.identity.principal import Principal
@@ -82,8 +84,11 @@ class Guard:
             case Deny() as denied:
                 return await book.deny(call, denied)
             case AskHuman() as question if approved:
-                refusal = await book.start_approved(call, question, await self._change(call))
-                return refusal or await self._execute(book, call)
+                change = await self._change(call)
+                await checkpoint()
+                with _to_its_end(call.spec):
+                    refusal = await book.start_approved(call, question, change)
+                    return refusal or await self._execute(book, call)
             case AskHuman() as question if caller.depth:
                 return await book.deny(call, Deny("delegate", f"a delegate cannot ask a person, and {question.reason}"))
             case AskHuman() if await book.was_declined(call):
@@ -91,8 +96,10 @@ class Guard:
             case AskHuman() as question:
                 return await self._ask(book, call, question)
             case Allow() as allowed:
-                await book.start(call, allowed)
-                return await self._execute(book, call)
+                await checkpoint()
+                with _to_its_end(call.spec):
+                    await book.start(call, allowed)
+                    return await self._execute(book, call)
 
     def _context(self, call: Call, egress: Egress) -> ToolContext:
         return ToolContext(
@@ -136,6 +143,8 @@ class Guard:
                 call, "unknown", Refused("The tool did not answer in time; its outcome is unknown.")
             )
         except anyio.get_cancelled_exc_class():
+            if call.spec.idempotent and is_interrupted():
+                raise  # no outcome to record: the segment's next owner starts the tool again
             # The run's time is up. Whether the effect happened is not known, and must be on record.
             with anyio.CancelScope(shield=True):
                 await book.finish(call, "unknown", Refused("The run ended while the tool was working."))
@@ -147,6 +156,11 @@ class Guard:
             # A connection that broke after the request was sent looks like this too.
             return await book.finish(call, "unknown", Refused("The tool failed; its outcome is unknown."))
         return await book.finish(call, "done", Performed(_capped(value, call.spec.output_limit)))
+
+
+def _to_its_end(spec: ToolSpec) -> AbstractContextManager[None]:
+    """The end of this worker waits for a tool that may not be started a second time."""
+    return nullcontext() if spec.idempotent else uninterrupted()
 
 
 def _capped(value: Any, limit: int) -> Any:
