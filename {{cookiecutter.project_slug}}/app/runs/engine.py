@@ -159,6 +159,7 @@ async def running_worker(settings: Settings, advance: Advance, drain: Drain | No
     for handler in list(logging.getLogger("dbos").handlers):  # its lines go through ours, as JSON and scrubbed
         logging.getLogger("dbos").removeHandler(handler)
     logging.getLogger("dbos").propagate = True
+    logging.getLogger("dbos").addFilter(_carries_no_arguments)
 
     @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=20)
     async def advance_run(run_id: str, segment: int) -> str:
@@ -180,14 +181,20 @@ async def running_worker(settings: Settings, advance: Advance, drain: Drain | No
         await _in_spite_of_cancellation(ending)
 
 
+def _carries_no_arguments(record: logging.LogRecord) -> bool:
+    """The engine reports a cancelled step with the arguments it was called with: prompts, documents, histories."""
+    return not record.getMessage().startswith("Asyncio task cancelled for workflow or step")
+
+
 async def _end(settings: Settings, drain: Drain, liveness: Liveness, engine: DBOS, closing: asyncio.Event) -> None:
     await drain.requested.wait()
     for thread_stops in engine.background_thread_stop_events:  # dequeuing among them; `destroy` does the same first
         thread_stops.set()
-    await anyio.to_thread.run_sync(liveness.stop_sweeping)
+    sweeping_ends = asyncio.create_task(anyio.to_thread.run_sync(liveness.stop_sweeping))
     if not await drain.finish():
         log.critical("worker.not_ended")
         os._exit(LOST_IDENTITY)
+    await sweeping_ends
     await closing.wait()  # requests still use this process's threads, which the engine takes with it
     await _stop_engine()
     queue = DurableQueue(settings)
