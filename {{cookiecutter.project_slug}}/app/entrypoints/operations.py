@@ -127,7 +127,7 @@ async def watched(heartbeat: Heartbeat, *, ends_process: bool) -> AsyncGenerator
 
 def create_worker_operations_app(settings: Settings, prompts: dict[str, str], heartbeat: Heartbeat) -> FastAPI:
     """`/metrics`, `/version`, `/livez` and `/readyz` of a worker, for the inside of the network."""
-    app = create_operations_app(settings, prompts)
+    app = create_operations_app(settings, prompts, housekeeping=True)
 
     @app.api_route("/livez", methods=["GET", "HEAD"])
     async def livez() -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Running processes: the web server, the operations port, the worker. Gate: security."""
+"""Running processes: the web server, the operations port, the worker. Gate: security, deployment, observability."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,8 @@ async def _serve(settings: Settings) -> None:
     operations_socket = _listen(settings.operations_host, settings.operations_port, "OPERATIONS_PORT")
     app = create_app(settings)
     main = _Server(_config(app, settings))
-    operations = _Server(_config(create_operations_app(settings, _prompts()), settings))
+    inside_app = create_operations_app(settings, _prompts(), housekeeping=settings.embedded_worker)
+    operations = _Server(_config(inside_app, settings))
     host, port = main_socket.getsockname()[:2]
     name, inside = settings.service.name, _metrics_url(operations_socket)
     print(

@@ -38,7 +38,7 @@ from app.identity.roles import Roles
 from app.runs.engine import running_worker
 from app.runs.limits import RunLimits
 from app.settings import Settings
-from app.telemetry.metrics import REGISTRY
+from app.telemetry.metrics import HOUSEKEEPING, Without
 
 ROUTERS = (health, chat, runs, events, calls, approvals, usage, keys, members, elevations, audit, switches)
 
@@ -110,14 +110,17 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def create_operations_app(settings: Settings, prompts: dict[str, str]) -> FastAPI:
-    """`/metrics` and `/version`, for the inside of the network."""
+def create_operations_app(settings: Settings, prompts: dict[str, str], *, housekeeping: bool) -> FastAPI:
+    """`/metrics` and `/version`, for the inside of the network.
+
+    `housekeeping`: whether this process does it, and serves what only it knows."""
+    served = Without(() if housekeeping else HOUSEKEEPING)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     problems.install(app)
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(served), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/version")
     async def version() -> JSONResponse:

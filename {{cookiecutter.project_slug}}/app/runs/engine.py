@@ -2,7 +2,7 @@
 
 One workflow per segment. A wait for a person is a row and no workflow, so it lasts for days and
 across releases for nothing; the decision and the next segment's enqueueing commit together.
-Gate: errors.
+Gate: errors, deployment.
 """
 
 import asyncio

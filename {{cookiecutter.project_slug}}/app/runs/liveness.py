@@ -3,7 +3,7 @@
 The durable engine resumes a process's work only when a process of the same identity starts again.
 So each worker takes the lowest free slot, guarded by a lock that dies with its process (a PostgreSQL
 session advisory lock, a file lock for SQLite): a replacement gets the dead worker's slot and its
-work, and a live worker sweeps up after one that is not replaced. Gate: errors.
+work, and a live worker sweeps up after one that is not replaced. Gate: errors, deployment.
 """
 
 import fcntl

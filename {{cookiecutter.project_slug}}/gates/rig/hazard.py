@@ -4,6 +4,7 @@ long or kill their process, agents that ask other agents, and the tools of someb
 
 import os
 import signal
+import time
 from datetime import timedelta
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from gates.rig.probe import Done, ProbeAnswer, Query, Text, probe_delete, probe_
 STATUS = "RIG_STATUS_ORIGIN"  # where hazard_status looks, and nowhere else
 SERVERS = "RIG_SERVERS"  # names of tool servers that the agent may use
 SLOW_SECONDS = 8.0
+BLOCK_SECONDS = 200.0
 PART_SECONDS = "RIG_PART_SECONDS"  # between the two parts of a booking
 Address = Annotated[str, StringConstraints(max_length=500)]
 
@@ -79,6 +81,14 @@ async def _in_two_parts(context: ToolContext, name: str, text: str) -> Done:
 
 
 @tool(effect=Effect.READ, permission="hazard:run")
+async def hazard_block(context: ToolContext, query: Query) -> Done:
+    """Look something up with a library that waits without the event loop, as a bug does."""
+    await tell(context, "hazard_block", {"query": query})
+    time.sleep(BLOCK_SECONDS)  # noqa: ASYNC251 - that is the fault
+    return Done(done=True)
+
+
+@tool(effect=Effect.READ, permission="hazard:run")
 async def hazard_poison(context: ToolContext, query: Query) -> Done:
     """Look something up in a place that takes the whole process down."""
     await tell(context, "hazard_poison", {"query": query})
@@ -111,7 +121,7 @@ FEATURE = Feature(
         output_type=ProbeAnswer,
         tools=(
             probe_lookup, probe_write, probe_delete, hazard_store, hazard_send, hazard_read, hazard_status, hazard_slow,
-            hazard_poison, hazard_book, hazard_count,
+            hazard_poison, hazard_block, hazard_book, hazard_count,
         ),
         servers=tuple(filter(None, os.environ.get(SERVERS, "").split(","))),
         delegates=(SCOUT,),
