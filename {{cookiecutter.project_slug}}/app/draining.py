@@ -87,6 +87,7 @@ class Drain:
     """The end of one worker. Everything happens on one event loop; `begin` may be called again to hurry."""
 
     grace: timedelta = DEFAULT_GRACE
+    cancelled_within: timedelta = CANCELLED_WITHIN
     requested: asyncio.Event = field(default_factory=asyncio.Event)
     _segments: set[_Segment] = field(default_factory=set)
     _requests: int = 0
@@ -132,7 +133,7 @@ class Drain:
         for segment in self._segments:
             log.warning("worker.cut_off", tools_at_work=segment.tools_at_work)
             segment.interrupt(in_mid_call=True)
-        until = time.monotonic() + CANCELLED_WITHIN.total_seconds()
+        until = time.monotonic() + self.cancelled_within.total_seconds()
         while self._segments and time.monotonic() < until:
             await self._some_time()
         return not self._segments
