@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,16 +40,24 @@ class Process:
     process: subprocess.Popen[bytes]
     public_port: int
     operations_port: int
+    log: Path
+
+    @property
+    def said(self) -> str:
+        assert self.process.poll() is None, self.log.read_text()[-2000:]
+        return self.log.read_text()
 
     def get(self, path: str, *, host: str = INSIDE, port: int = 0) -> httpx2.Response:
         return httpx2.get(f"http://{host}:{port or self.operations_port}{path}", trust_env=False, timeout=10)
 
-    def answers(self, path: str) -> bool:
-        assert self.process.poll() is None, "the process ended"
-        try:
-            return self.get(path).status_code == 200
-        except httpx2.TransportError:
-            return False
+    def answers(self, path: str, within_s: float) -> bool:
+        until = time.monotonic() + within_s
+        while time.monotonic() < until:
+            with suppress(httpx2.TransportError):
+                if self.get(path).status_code == 200:
+                    return True
+            time.sleep(0.1)
+        return False
 
 
 @contextmanager
@@ -61,11 +69,12 @@ def _started(composed: Composed, service: str, database_url: str, folder: Path) 
     }  # fmt: skip
     [program, *arguments] = composed.command(service)
     assert program == "app"
-    with (folder / f"{service}.log").open("wb") as log:
+    file = folder / f"{service}.log"
+    with file.open("wb") as log:
         command = [sys.executable, "-m", "app", *arguments]
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log)
     try:
-        yield Process(process, public, operations)
+        yield Process(process, public, operations, file)
     finally:
         process.terminate()
         try:
@@ -82,10 +91,12 @@ def test_every_series_of_an_alert_is_served_where_the_work_is(
     composed, url = Composed(GIVEN), new_postgres()
     with ExitStack() as stack:
         web, worker = (stack.enter_context(_started(composed, name, url, tmp_path)) for name in ("web", "worker"))
-        with proof.positive("both processes of the compose files answer on their operations port"):
-            for process in (web, worker):
-                wait_for(lambda process=process: process.answers("/metrics"), START_SECONDS)  # type: ignore[misc]
-            wait_for(lambda: worker.answers("/readyz"), START_SECONDS)
+        with proof.positive("both processes start as the compose files start them"):
+            wait_for(lambda: "listens on" in web.said, START_SECONDS)
+            wait_for(lambda: "takes runs" in worker.said, START_SECONDS)
+        for process in (web, worker):
+            proof.holds("scraped", process.answers("/metrics", START_SECONDS), "no metrics where a scraper would ask")
+        proof.holds("alive", worker.answers("/readyz", START_SECONDS), "it takes runs and is not ready")
         pages = {name: served(process.get("/metrics").text) for name, process in (("web", web), ("worker", worker))}
         for series in wanted(ALERTS):
             proof.holds("scraped", series.name in pages["worker"], f"{series}: not served by the worker")

@@ -120,13 +120,13 @@ class MeteredModel(WrapperModel):
 
         Raises what the request failed with, in the catalogue's terms."""
         require_no_transaction("model call")
+        await checkpoint()
         call = calling.get()
         # The model's own comes last: where one of the others is on as well, no other model stands in.
         switches = ("runs", f"tenant:{call.payer.tenant_id}", f"feature:{call.feature}", f"model:{self.name}")
         await self._board.require_clear(*switches)
         self._require_room(bill)
         purpose = CallPurpose(call.feature, self.name, call.prompt_version, self._tier)
-        await checkpoint()
         held = await self._ledger.reserve(call.payer, self._price(bill.worst), purpose)
         outcome = "failed"
         try:

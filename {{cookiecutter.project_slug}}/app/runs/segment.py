@@ -66,17 +66,17 @@ class Segments:
         await checkpoint()
         await self.store.count_start(run_id, segment)
         try:
-            return await self._counted(run_id, segment)
+            return await self._carried_on(run_id, segment)
         except asyncio.CancelledError:
             if is_interrupted():
                 await self.store.uncount_start(run_id, segment)
             raise
 
-    async def _counted(self, run_id: str, segment: int) -> str:
+    async def _carried_on(self, run_id: str, segment: int) -> str:
         run = await firm_step("load", lambda: self.store.begin_segment(run_id, segment))
         if run is None:
             return "superseded"
-        began, usage = time.monotonic(), _used_before(run)
+        began, usage = time.monotonic(), _counted(run)
         try:
             output, history = await self._watched(run, usage)
             answer = None if isinstance(output, DeferredToolRequests) else self._answer(output)
@@ -188,7 +188,7 @@ def _unanswered(history: list[ModelMessage]) -> set[str]:
     return called - {getattr(part, "tool_call_id", "") for message in requests for part in message.parts}
 
 
-def _used_before(run: dict[str, Any]) -> RunUsage:
+def _counted(run: dict[str, Any]) -> RunUsage:
     """What earlier segments used up: waiting for a person does not refill a run's limits."""
     return RunUsage(requests=run["used"].get("model_calls", 0), tool_calls=run["used"].get("tool_calls", 0))
 
