@@ -84,7 +84,7 @@ def _started(composed: Composed, service: str, database_url: str, folder: Path) 
             process.wait(30)
 
 
-@control("OBS-14", cases=30)
+@control("OBS-14", cases=28)
 def test_every_series_of_an_alert_is_served_where_the_work_is(
     proof: Proof, new_postgres: NewDatabase, tmp_path: Path
 ) -> None:
