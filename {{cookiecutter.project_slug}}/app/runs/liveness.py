@@ -27,6 +27,7 @@ class Locks(Protocol):
     def acquire(self, name: str) -> bool: ...
     def release(self, name: str) -> None: ...
     def ping(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class PostgresLocks:
@@ -46,6 +47,9 @@ class PostgresLocks:
 
     def ping(self) -> None:
         self._connection.execute("select 1")
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 class FileLocks:
@@ -68,6 +72,10 @@ class FileLocks:
 
     def ping(self) -> None:
         """A file lock cannot be lost while its process lives."""
+
+    def close(self) -> None:
+        for name in list(self._held):
+            self.release(name)
 
 
 class Liveness(threading.Thread):
@@ -126,6 +134,7 @@ class Liveness(threading.Thread):
         if self.is_alive():
             self.join(JOIN_SECONDS)
         self._locks.release(self.identity)
+        self._locks.close()
 
 
 def _number(name: str) -> int:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import httpx2
@@ -34,8 +34,18 @@ class Worker:
         except httpx2.TransportError:
             return False
 
-    def ask_to_end(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
+    def ask_to_end(self, *, times: int = 1) -> None:
+        """As a platform does; more than once, each time after it has been heard: two signals at a moment are one."""
+        for number in range(times):
+            if number:
+                wait_for(self._is_draining, START_SECONDS)
+            self.process.send_signal(signal.SIGTERM)
+
+    def _is_draining(self) -> bool:
+        try:
+            return self.process.poll() is not None or self.operations("/readyz").json()["status"] == "draining"
+        except httpx2.TransportError:
+            return False
 
     def ended(self, within_s: float) -> bool:
         """As a supervisor does: wait, and kill what is still there. Whether it ended by itself."""
@@ -98,12 +108,11 @@ def slot_watched(url: str, slot: str) -> Iterator[list[float]]:
     stopped = threading.Event()
 
     def look() -> None:
-        locks = PostgresLocks(url)
-        while not stopped.wait(0.05):
-            if locks.acquire(slot):
-                seen.append(time.monotonic())
-                locks.release(slot)
-                return
+        with closing(PostgresLocks(url)) as locks:
+            while not stopped.wait(0.05):
+                if locks.acquire(slot):
+                    seen.append(time.monotonic())
+                    return
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
