@@ -84,7 +84,7 @@ def _fleet(new_world: NewWorld, database_url: str, **settings: str) -> Iterator[
 
 
 @pytest.mark.timeout(600)
-@control("DEP-04", cases=216)
+@control("DEP-04", cases=216, slow=True)
 def test_a_rolling_restart_loses_nothing_and_does_nothing_twice(
     proof: Proof, new_world: NewWorld, new_postgres: NewDatabase
 ) -> None:
