@@ -90,7 +90,8 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    operations_port: int = Field(9000, ge=0, le=65535)
+    operations_host: str = "127.0.0.1"  # where the inside of the network reaches it; never a public address
+    operations_port: int = Field(9000, ge=0, le=65535)  # of web and worker alike: each process needs one
     public_url: str = "http://127.0.0.1:8000"
 
     database_url: str = "sqlite:///data/app.db"
@@ -113,6 +114,7 @@ class Settings(BaseSettings):
     request_max_bytes: int = Field(1_000_000, ge=1_000, le=50_000_000)
     worker_concurrency: int = Field(8, ge=1, le=256)
     embedded_worker: bool = True
+    shutdown_grace_s: int = Field(30, ge=1, le=3600)  # of a worker, from the signal on; the platform must allow more
 
     # An OpenID Connect provider, from here alone: nothing a token says about its keys is believed.
     oidc_issuer: str | None = None
@@ -178,6 +180,10 @@ class Settings(BaseSettings):
     @property
     def database_timeout(self) -> timedelta:
         return timedelta(seconds=self.database_timeout_s)
+
+    @property
+    def shutdown_grace(self) -> timedelta:
+        return timedelta(seconds=self.shutdown_grace_s)
 
     @property
     def approval_ttl(self) -> timedelta:

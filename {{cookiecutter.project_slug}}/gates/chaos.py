@@ -118,7 +118,8 @@ class Storm:
     def worker(self) -> subprocess.Popen[bytes]:
         service = self.world.service
         environment = {
-            **os.environ, "ENVIRONMENT": "test", "DATABASE_URL": service.database_url, **service.environment,
+            **os.environ, "ENVIRONMENT": "test", "DATABASE_URL": service.database_url, "OPERATIONS_PORT": "0",
+            **service.environment,
         }  # fmt: skip
         with service.log.open("ab") as log:
             command = [sys.executable, "-m", "gates.rig.serve", "worker"]

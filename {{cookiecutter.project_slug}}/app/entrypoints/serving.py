@@ -1,4 +1,4 @@
-"""Running processes: the web server, the operations port, the worker. Gate: security."""
+"""Running processes: the web server, the operations port, the worker. Gate: security, deployment, observability."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,9 @@ import anyio
 import uvicorn
 
 from app.bootstrap import open_runtime
+from app.draining import Drain
 from app.entrypoints.connection import bounded
+from app.entrypoints.operations import Heartbeat, create_worker_operations_app, stuck_after, watched
 from app.entrypoints.web import create_app, create_operations_app
 from app.features import FEATURES
 from app.runs.engine import running_worker
@@ -46,22 +48,26 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 async def _serve(settings: Settings) -> None:
     main_socket = _listen(settings.host, settings.port, "PORT")
-    operations_socket = _listen("127.0.0.1", settings.operations_port, "OPERATIONS_PORT")
-    prompts = {feature.name: feature.agent.prompt_version for feature in FEATURES}
+    operations_socket = _listen(settings.operations_host, settings.operations_port, "OPERATIONS_PORT")
     app = create_app(settings)
     main = _Server(_config(app, settings))
-    operations = _Server(_config(create_operations_app(settings, prompts), settings))
+    inside_app = create_operations_app(settings, _prompts(), housekeeping=settings.embedded_worker)
+    operations = _Server(_config(inside_app, settings))
     host, port = main_socket.getsockname()[:2]
-    name, inside = settings.service.name, operations_socket.getsockname()[1]
+    name, inside = settings.service.name, _metrics_url(operations_socket)
     print(
-        f"{name} listens on http://{host}:{port} (console: /console, operations: http://127.0.0.1:{inside}/metrics)",
+        f"{name} listens on http://{host}:{port} (console: /console, operations: {inside})",
         file=sys.stderr,
         flush=True,
     )
 
     def end(how: signal.Signals) -> None:
+        again = app.state.draining.is_set()
         app.state.draining.set()
+        if settings.embedded_worker:
+            app.state.drain.begin()
         main.handle_exit(how, None)
+        main.force_exit = again  # requests are waited for no longer
 
     for ending in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(ending, end, ending)
@@ -71,6 +77,8 @@ async def _serve(settings: Settings) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(operations.serve, [operations_socket])
         await main.serve([main_socket])
+        if main.started and main.force_exit:
+            await main.lifespan.shutdown()  # which the server leaves out then: the worker must end in order
         operations.should_exit = True
     if not main.started:
         raise SystemExit(3)
@@ -103,20 +111,38 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
 
 
 def work(settings: Settings) -> None:
-    """Advance queued runs until SIGINT or SIGTERM."""
+    """Advance queued runs until SIGINT or SIGTERM; segments under way finish, or are handed to another worker."""
     with contextlib.suppress(KeyboardInterrupt):
         _run(_work(settings))
 
 
 async def _work(settings: Settings) -> None:
-    async with (
-        open_runtime(settings) as runtime,
-        running_worker(settings, runtime.segments.advance) as identity,
-        anyio.create_task_group() as tasks,
-    ):
-        print(f"{settings.service.name} {identity} takes runs", file=sys.stderr, flush=True)
-        tasks.start_soon(runtime.housekeeping.forever)
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for _ in signals:
-                tasks.cancel_scope.cancel()
-                return
+    operations_socket = _listen(settings.operations_host, settings.operations_port, "OPERATIONS_PORT")
+    drain = Drain(settings.shutdown_grace)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(ending, drain.begin)
+    async with open_runtime(settings) as runtime, anyio.create_task_group() as beside:
+        heartbeat = Heartbeat(runtime.db.ping, drain, stuck_after(settings.database_timeout))
+        operations = _Server(_config(create_worker_operations_app(settings, _prompts(), heartbeat), settings))
+        beside.start_soon(operations.serve, [operations_socket])
+        async with (
+            watched(heartbeat, ends_process=settings.environment != "development"),
+            running_worker(settings, runtime.segments.advance, drain) as identity,
+            anyio.create_task_group() as tasks,
+        ):
+            told = f"{settings.service.name} {identity} takes runs (operations: {_metrics_url(operations_socket)})"
+            print(told, file=sys.stderr, flush=True)
+            heartbeat.takes_work = True
+            tasks.start_soon(runtime.housekeeping.forever)
+            await drain.requested.wait()
+            tasks.cancel_scope.cancel()
+        operations.should_exit = True
+
+
+def _prompts() -> dict[str, str]:
+    return {feature.name: feature.agent.prompt_version for feature in FEATURES}
+
+
+def _metrics_url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://{host}:{port}/metrics"

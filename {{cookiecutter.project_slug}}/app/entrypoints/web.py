@@ -32,13 +32,14 @@ from app.api.middleware import RequestEnvelope, security_headers
 from app.bootstrap import open_runtime
 from app.budgets.caps import Caps
 from app.console import pages
+from app.draining import Drain
 from app.features import FEATURES
 from app.gateway.catalog import Catalog
 from app.identity.roles import Roles
 from app.runs.engine import running_worker
 from app.runs.limits import RunLimits
 from app.settings import Settings
-from app.telemetry.metrics import REGISTRY
+from app.telemetry.metrics import HOUSEKEEPING, Without
 
 log = structlog.get_logger(__name__)
 ROUTERS = (health, chat, runs, events, calls, approvals, usage, keys, members, elevations, audit, switches)
@@ -54,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
             runtime = await stack.enter_async_context(open_runtime(settings))
             app.state.runtime = runtime
             if settings.embedded_worker:
-                await stack.enter_async_context(running_worker(settings, runtime.segments.advance))
+                await stack.enter_async_context(running_worker(settings, runtime.segments.advance, app.state.drain))
                 tasks = await stack.enter_async_context(anyio.create_task_group())
                 tasks.start_soon(runtime.housekeeping.forever)
                 stack.callback(tasks.cancel_scope.cancel)
@@ -73,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     limits = _limits(settings)
     app.state.limits = limits
+    app.state.drain = Drain(settings.shutdown_grace)  # of the embedded worker
     app.state.draining = anyio.Event()  # set when the process is asked to end: streams say so and close
     problems.install(app)
     for module in ROUTERS:
@@ -120,14 +122,17 @@ def _limits(settings: Settings) -> RateLimits:
     return limits
 
 
-def create_operations_app(settings: Settings, prompts: dict[str, str]) -> FastAPI:
-    """`/metrics` and `/version`, for the inside of the network."""
+def create_operations_app(settings: Settings, prompts: dict[str, str], *, housekeeping: bool) -> FastAPI:
+    """`/metrics` and `/version`, for the inside of the network.
+
+    `housekeeping`: whether this process does it, and serves what only it knows."""
+    served = Without(() if housekeeping else HOUSEKEEPING)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     problems.install(app)
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(served), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/version")
     async def version() -> JSONResponse:

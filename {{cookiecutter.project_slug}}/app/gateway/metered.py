@@ -24,6 +24,7 @@ from app.background import run_to_completion
 from app.budgets.caps import Payer
 from app.budgets.ledger import CallPurpose, Ledger, Reservation, Used
 from app.db.engine import require_no_transaction
+from app.draining import checkpoint
 from app.errors import ContextTooLong, ModelRefused, ModelTruncated
 from app.gateway.catalog import Catalog
 from app.gateway.failures import classified, was_not_billed
@@ -120,6 +121,7 @@ class MeteredModel(WrapperModel):
 
         Raises what the request failed with, in the catalogue's terms."""
         require_no_transaction("model call")
+        await checkpoint()
         call = calling.get()
         # The model's own comes last: where one of the others is on as well, no other model stands in.
         switches = ("runs", f"tenant:{call.payer.tenant_id}", f"feature:{call.feature}", f"model:{self.name}")

@@ -3,7 +3,7 @@
 The durable engine resumes a process's work only when a process of the same identity starts again.
 So each worker takes the lowest free slot, guarded by a lock that dies with its process (a PostgreSQL
 session advisory lock, a file lock for SQLite): a replacement gets the dead worker's slot and its
-work, and a live worker sweeps up after one that is not replaced. Gate: errors.
+work, and a live worker sweeps up after one that is not replaced. Gate: errors, deployment.
 """
 
 import fcntl
@@ -19,6 +19,7 @@ from dbos import DBOS
 
 log = structlog.get_logger(__name__)
 SLOTS = 1024
+JOIN_SECONDS = 5.0
 LOST_IDENTITY = 70  # EX_SOFTWARE: the supervisor starts the process again
 
 
@@ -26,6 +27,7 @@ class Locks(Protocol):
     def acquire(self, name: str) -> bool: ...
     def release(self, name: str) -> None: ...
     def ping(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class PostgresLocks:
@@ -45,6 +47,9 @@ class PostgresLocks:
 
     def ping(self) -> None:
         self._connection.execute("select 1")
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 class FileLocks:
@@ -68,12 +73,19 @@ class FileLocks:
     def ping(self) -> None:
         """A file lock cannot be lost while its process lives."""
 
+    def close(self) -> None:
+        for name in list(self._held):
+            self.release(name)
+
 
 class Liveness(threading.Thread):
     def __init__(self, locks: Locks, *, interval_s: float = 5.0) -> None:
         super().__init__(daemon=True, name="liveness")
         self._locks, self._interval, self._stopping = locks, interval_s, threading.Event()
         self._suspects: set[str] = set()
+        self._sweeps = threading.Event()
+        self._sweeps.set()
+        self._sweeping = threading.Lock()
         self.identity = next(name for slot in range(SLOTS) if locks.acquire(name := f"worker-{slot}"))
 
     def run(self) -> None:
@@ -81,12 +93,16 @@ class Liveness(threading.Thread):
             try:
                 self._locks.ping()
             except Exception:  # noqa: BLE001 - any doubt about who we are ends the process
+                if self._stopping.is_set():
+                    return
                 log.critical("liveness.identity_lost")
                 os._exit(LOST_IDENTITY)  # another worker may hold the slot already: stop at once
-            try:
-                self._sweep()
-            except Exception:
-                log.exception("liveness.sweep_failed")
+            with self._sweeping:
+                try:
+                    if self._sweeps.is_set():
+                        self._sweep()
+                except Exception:
+                    log.exception("liveness.sweep_failed")
 
     def _sweep(self) -> None:
         """Take over the work of every slot found without an owner in two sweeps running."""
@@ -106,9 +122,19 @@ class Liveness(threading.Thread):
                 self._locks.release(owner)
         self._suspects = free
 
+    def stop_sweeping(self) -> None:
+        """Take over no more work, and return once no sweep is under way. The slot stays ours, and guarded."""
+        self._sweeps.clear()
+        with self._sweeping:
+            return
+
     def stop(self) -> None:
+        """Release the slot. Only once nothing of this worker runs any more: another takes its work over at once."""
         self._stopping.set()
+        if self.is_alive():
+            self.join(JOIN_SECONDS)
         self._locks.release(self.identity)
+        self._locks.close()
 
 
 def _number(name: str) -> int:

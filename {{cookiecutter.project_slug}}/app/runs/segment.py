@@ -3,6 +3,7 @@
 Gate: security, validation, errors, cost, monitoring.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from pydantic_ai.usage import RunUsage
 
 from app.budgets.caps import Payer
 from app.content.links import Links
+from app.draining import checkpoint, is_interrupted
 from app.errors import AppError, ModelOutputInvalid, RunLimitExceeded, StoreAway, Unexpected
 from app.gateway.metered import CallContext, charged
 from app.runs.agents import Agents
@@ -61,7 +63,16 @@ class Segments:
             return await self._started(run_id, segment)
 
     async def _started(self, run_id: str, segment: int) -> str:
+        await checkpoint()
         await self.store.count_start(run_id, segment)
+        try:
+            return await self._carried_on(run_id, segment)
+        except asyncio.CancelledError:
+            if is_interrupted():
+                await self.store.uncount_start(run_id, segment)
+            raise
+
+    async def _carried_on(self, run_id: str, segment: int) -> str:
         run = await firm_step("load", lambda: self.store.begin_segment(run_id, segment))
         if run is None:
             return "superseded"

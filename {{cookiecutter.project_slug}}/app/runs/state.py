@@ -42,6 +42,13 @@ class RunStore:
             if run.segment == segment:
                 run.starts += 1
 
+    async def uncount_start(self, run_id: str, segment: int) -> None:
+        """Take a start back that ended with its worker's orderly end: no sign of work that kills its process."""
+        async with self.db.transaction(ALL_TENANTS) as session:
+            run = await _locked(session, run_id)
+            if run.segment == segment and run.starts > 0:
+                run.starts -= 1
+
     async def require_running(self, run_id: str) -> None:
         """Raise RunCancelled unless the run may still act; asked before each tool call."""
         async with self.db.transaction(ALL_TENANTS) as session:

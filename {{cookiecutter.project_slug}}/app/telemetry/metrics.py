@@ -1,6 +1,10 @@
-"""Prometheus metrics. Labels are bounded: no tenant, user, run or other open-ended value."""
+"""Prometheus metrics. Labels are bounded: no tenant, user, run or other open-ended value. Gate: observability."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from itertools import product
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 
 REGISTRY = CollectorRegistry()
 
@@ -54,3 +58,26 @@ TOOL_OUTCOME_UNKNOWN = Gauge(
 APPROVAL_AGE = Gauge(
     "ai_approval_oldest_pending_seconds", "Age of the oldest question waiting for a person", registry=REGISTRY
 )
+
+# A labelled series exists from the start: `increase()` does not see the step from no series to a first value.
+for scope, percent in product(("global", "tenant", "member", "run"), ("50", "80", "100")):
+    BUDGET_THRESHOLDS.labels(scope, percent)
+for scope in ("global", "tenant", "member"):
+    BUDGET_BURN.labels(scope)
+    BUDGET_FORECAST.labels(scope)
+
+# Set by the housekeeping of workers. A process that does none would show them as zero, and all as well.
+HOUSEKEEPING = frozenset(
+    {"ai_approval_oldest_pending_seconds", "ai_tool_outcome_unknown", "ai_budget_burn", "ai_budget_forecast"}
+    | {"ai_budget_looks"}
+)
+
+
+@dataclass(frozen=True)
+class Without:
+    """The metrics of this process but those of work that it does not do."""
+
+    names: Collection[str]
+
+    def collect(self) -> Iterable[Metric]:
+        return (metric for metric in REGISTRY.collect() if metric.name not in self.names)

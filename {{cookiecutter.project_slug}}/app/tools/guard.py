@@ -7,6 +7,7 @@ module can run one. Gate: security, access, validation, errors, monitoring.
 import asyncio
 import json
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from app.background import run_to_completion
 from app.content.invisible import has_hidden
 from app.db.engine import Database, require_no_transaction
+from app.draining import checkpoint, is_interrupted, uninterrupted
 from app.errors import BudgetExceeded, RunCancelled, RunLimitExceeded, ServiceHalted
 from app.identity.directory import Directory
 from app.identity.principal import Principal
@@ -118,9 +120,13 @@ class Guard:
 
     async def _execute(self, book: CallBook, call: Call, start: Start) -> Outcome:
         """Record the intent, run the tool, record its outcome: that for certain, however the caller is stopped."""
+        await checkpoint()
         try:
-            return await run_to_completion(start()) or await self._run(book, call)
+            with _to_its_end(call.spec):
+                return await run_to_completion(start()) or await self._run(book, call)
         except asyncio.CancelledError:
+            if call.spec.idempotent and is_interrupted():
+                raise  # no outcome to record: the segment's next owner starts the tool again
             # The run's time is up. Whether the effect happened is not known, and must be on record.
             await run_to_completion(book.cut_off(call))
             raise
@@ -160,6 +166,11 @@ class Guard:
 async def _start(book: CallBook, call: Call, allowed: Allow) -> Outcome | None:
     """Record the intent; what came of another attempt at this call, where that was recorded first."""
     return None if await book.start(call, allowed) else await book.earlier(call)
+
+
+def _to_its_end(spec: ToolSpec) -> AbstractContextManager[None]:
+    """The end of this worker waits for a tool that may not be started a second time."""
+    return nullcontext() if spec.idempotent else uninterrupted()
 
 
 def _capped(value: Any, limit: int) -> Any:

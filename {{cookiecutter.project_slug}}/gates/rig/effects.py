@@ -1,6 +1,7 @@
 """The back end of the probe's tools: what arrives here has happened, whatever the service says about it."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ class Effect:
     permissions: frozenset[str]  # the authority the tool was called with
     run_id: str
     idempotency_key: str
+    arrived: float = 0.0  # by this host's monotonic clock
 
 
 @dataclass
@@ -32,7 +34,8 @@ class Effects:
 
     def handle(self, request: BaseHTTPRequestHandler, raw: bytes) -> None:
         told = json.loads(raw)
-        effect = Effect(**{**told, "permissions": frozenset(told["permissions"])})
+        arrived = time.monotonic()
+        effect = Effect(**{**told, "permissions": frozenset(told["permissions"]), "arrived": arrived})
         if self.on_arrival is not None:
             self.on_arrival(effect)
         self.happened.append(effect)

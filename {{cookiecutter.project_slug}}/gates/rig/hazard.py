@@ -4,6 +4,7 @@ long or kill their process, agents that ask other agents, and the tools of someb
 
 import os
 import signal
+import time
 from datetime import timedelta
 from typing import Annotated
 
@@ -14,11 +15,13 @@ from app.manifest import Feature
 from app.policy.decision import Effect
 from app.runs.agents import AgentSpec
 from app.tools.spec import ToolContext, tool
-from gates.rig.probe import Done, ProbeAnswer, Query, probe_delete, probe_lookup, probe_write, tell
+from gates.rig.probe import Done, ProbeAnswer, Query, Text, probe_delete, probe_lookup, probe_write, tell
 
 STATUS = "RIG_STATUS_ORIGIN"  # where hazard_status looks, and nowhere else
 SERVERS = "RIG_SERVERS"  # names of tool servers that the agent may use
 SLOW_SECONDS = 8.0
+BLOCK_SECONDS = 200.0
+PART_SECONDS = "RIG_PART_SECONDS"  # between the two parts of a booking
 Address = Annotated[str, StringConstraints(max_length=500)]
 
 
@@ -59,6 +62,32 @@ async def hazard_slow(context: ToolContext, query: Query) -> Done:
     return await tell(context, "hazard_slow", {"query": query, "at": "end"})
 
 
+@tool(effect=Effect.WRITE, permission="hazard:run", timeout=timedelta(seconds=30))
+async def hazard_book(context: ToolContext, text: Text) -> Done:
+    """Book something in a place that knows no idempotency key; say so at the beginning and at the end."""
+    return await _in_two_parts(context, "hazard_book", text)
+
+
+@tool(effect=Effect.READ, permission="hazard:run", timeout=timedelta(seconds=30))
+async def hazard_count(context: ToolContext, text: Text) -> Done:
+    """Count something in a place that charges for each look. Says so at the beginning and at the end."""
+    return await _in_two_parts(context, "hazard_count", text)
+
+
+async def _in_two_parts(context: ToolContext, name: str, text: str) -> Done:
+    await tell(context, name, {"text": text, "at": "start"})
+    await anyio.sleep(float(os.environ.get(PART_SECONDS, "0.3")))
+    return await tell(context, name, {"text": text, "at": "end"})
+
+
+@tool(effect=Effect.READ, permission="hazard:run")
+async def hazard_block(context: ToolContext, query: Query) -> Done:
+    """Look something up with a library that waits without the event loop, as a bug does."""
+    await tell(context, "hazard_block", {"query": query})
+    time.sleep(BLOCK_SECONDS)  # noqa: ASYNC251 - that is the fault
+    return Done(done=True)
+
+
 @tool(effect=Effect.READ, permission="hazard:run")
 async def hazard_poison(context: ToolContext, query: Query) -> Done:
     """Look something up in a place that takes the whole process down."""
@@ -92,7 +121,7 @@ FEATURE = Feature(
         output_type=ProbeAnswer,
         tools=(
             probe_lookup, probe_write, probe_delete, hazard_store, hazard_send, hazard_read, hazard_status, hazard_slow,
-            hazard_poison,
+            hazard_poison, hazard_block, hazard_book, hazard_count,
         ),
         servers=tuple(filter(None, os.environ.get(SERVERS, "").split(","))),
         delegates=(SCOUT,),

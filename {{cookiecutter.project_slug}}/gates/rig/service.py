@@ -72,6 +72,7 @@ class Service:
             "DATABASE_URL": self.database_url,
             "PORT": str(self.port),
             "OPERATIONS_PORT": str(self.operations_port),
+            "SHUTDOWN_GRACE_S": "5",  # a proof that ends a service should not wait for what it left hanging
             **self.environment,
         }
         command = [sys.executable, "-m", self.module, "serve"]
