@@ -20,6 +20,7 @@ from app.identity.principal import Principal
 from app.runs.intake import RunRequest
 from app.runs.models import Run
 from app.runs.outcome import Outcome, outcome
+from app.runs.progress import progress, watching
 from app.runs.state import ENDED
 from app.runtime import Runtime
 
@@ -164,8 +165,10 @@ async def cancel_run(
 
 
 async def _settled(runtime: Runtime, principal: Principal, run: Run, seconds: int) -> Run:
-    with anyio.move_on_after(seconds):
-        while run.state not in {*ENDED, "waiting"}:  # for a person one may wait for hours
-            await anyio.sleep(0.1)
-            run = await runtime.intake.get(principal, run.id)
-    return run
+    """The run once it has ended or waits for a person, for whom one may wait for hours; or as it is after `seconds`."""
+    final = {*ENDED, "waiting"}
+    with anyio.move_on_after(seconds), watching(runtime.db, run.id) as watch:
+        while (await progress(runtime.db, principal, run.id)).state not in final:
+            while not await watch.wait():
+                pass
+    return await runtime.intake.get(principal, run.id)

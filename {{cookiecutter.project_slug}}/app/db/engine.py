@@ -19,8 +19,10 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+from app.db import reads
+from app.db.changes import CHANGES, Changes
 from app.db.direct import Direct, OnPostgres, OnSqlite
 from app.db.looks import About, Ask, Found, Look, answered, by_kind
 from app.db.tenancy import ALL_TENANTS, TenantScope, bind
@@ -36,6 +38,7 @@ BUSY_TIMEOUT_MS = 30_000  # for what waits in other ways than through `Database`
 _SEE_ONLY = sa.text(
     f"SELECT set_config('{SETTING}', :tenant, true), set_config('statement_timeout', :patience_ms, true)"
 )
+_READ_ONLY = sa.text(f"{_SEE_ONLY.text}, set_config('transaction_read_only', 'on', true)")
 
 
 class TransactionOpen(RuntimeError):
@@ -69,7 +72,11 @@ class Database:
         if self.is_sqlite:
             _tune_sqlite(self._engine.sync_engine, busy_timeout_ms=self._patience_ms)
         self._direct: Direct = self._on_sqlite() if self.is_sqlite else self._on_postgres()
-        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self.changes = Changes(None if self.is_sqlite else self.url)
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False, info={CHANGES: self.changes})
+        self._reading = self._read_engine()
+        read_only = {reads.READ_ONLY: True}
+        self._readers = async_sessionmaker(self._reading, expire_on_commit=False, autoflush=False, info=read_only)
         self._looks: Together[Look, Any] = Together(self._looked)
 
     @asynccontextmanager
@@ -88,6 +95,26 @@ class Database:
                     told = {"tenant": scope.tenant_id, "patience_ms": str(self._patience_ms)}
                     await (await session.connection()).execute(_SEE_ONLY, told)
                 yield session
+        finally:
+            _open_transactions.reset(token)
+
+    @asynccontextmanager
+    async def read(self, scope: TenantScope) -> AsyncGenerator[AsyncSession]:
+        """A consistent view of the store that takes no write lock: on SQLite nobody who writes holds it up.
+
+        Limited to `scope.tenant_id`, and may not span a model or tool call, as `transaction`. Raises WriteInRead for a
+        write or a row lock in it, and StoreAway."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        token = _open_transactions.set(_open_transactions.get() + 1)
+        try:
+            async with self._in_time(), self._readers() as session:
+                with reads.refusing_writes():
+                    async with session.begin():
+                        bind(session.sync_session, scope)
+                        if not self.is_sqlite:
+                            limits = {"tenant": scope.tenant_id, "patience_ms": str(self._patience_ms)}
+                            await (await session.connection()).execute(_READ_ONLY, limits)
+                        yield session
         finally:
             _open_transactions.reset(token)
 
@@ -121,6 +148,14 @@ class Database:
             for place, answer in zip(places, await self._looked([looks[place] for place in places]), strict=True):
                 answers[place] = answer
         return answers
+
+    def _read_engine(self) -> AsyncEngine:
+        if not self.is_sqlite:
+            return self._engine
+        engine = create_async_engine(_with_driver(self.url, sqlite="aiosqlite"), hide_parameters=True)
+        _tune_sqlite(engine.sync_engine, busy_timeout_ms=self._patience_ms, begin="BEGIN")
+        reads.query_only(engine.sync_engine)
+        return engine
 
     def _on_sqlite(self) -> Direct:
         def engine(*, begin: str, busy_timeout_ms: int) -> sa.Engine:
@@ -168,7 +203,9 @@ class Database:
             raise StoreAway
 
     async def close(self) -> None:
+        await self.changes.close()
         await self._direct.close()
+        await self._reading.dispose()
         await self._engine.dispose()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import undefer
 
 from app.db.base import utc_now
 from app.db.engine import Database
@@ -53,8 +54,9 @@ class Cache:
         """The answer kept under a key; `stale`: also one past its time."""
         if not key:
             return None
-        async with self.db.transaction(scope) as session:
-            found = await session.scalar(select(CachedAnswer).where(CachedAnswer.key == key))
+        async with self.db.read(scope) as session:
+            kept = select(CachedAnswer).options(undefer(CachedAnswer.body)).where(CachedAnswer.key == key)
+            found = await session.scalar(kept)
         if found is None or (found.gone_at if stale else found.fresh_until) <= utc_now():
             return None
         return Kept(found.body, found.kept_at)

@@ -2,13 +2,17 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, Index, String, Text, UniqueConstraint, false
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, undefer
 
 from app.db.base import Base, TenantOwned
+from app.db.changes import Announced
 
 
-class Run(TenantOwned, Base):
+class Run(TenantOwned, Announced, Base):
     """One task given to a feature's agent.
+
+    Its content is loaded where a query names it (`CONTENT`), and touching it elsewhere raises: lists and polls are
+    many, and one run holds up to half a megabyte of documents.
 
     state: queued, running, waiting (for approvals), succeeded, failed, cancelled."""
 
@@ -23,8 +27,8 @@ class Run(TenantOwned, Base):
     feature: Mapped[str] = mapped_column(String(60))
     idempotency_key: Mapped[str] = mapped_column(String(255))
     request_digest: Mapped[str] = mapped_column(String(64))
-    task: Mapped[str] = mapped_column(Text)
-    documents: Mapped[list[dict[str, str]]] = mapped_column(JSON)
+    task: Mapped[str] = mapped_column(Text, deferred=True, deferred_raiseload=True)
+    documents: Mapped[list[dict[str, str]]] = mapped_column(JSON, deferred=True, deferred_raiseload=True)
     key_id: Mapped[str] = mapped_column(String(36))  # revoking it ends what the run may do
     granted: Mapped[list[str]] = mapped_column(JSON)  # permissions at the start: the run's upper bound
     state: Mapped[str] = mapped_column(String(12), index=True)
@@ -32,7 +36,7 @@ class Run(TenantOwned, Base):
     starts: Mapped[int] = mapped_column(default=0, server_default="0")  # of this segment; more after a crash
     used: Mapped[dict[str, int] | None] = mapped_column(JSON)  # by earlier segments: ms, model_calls, tool_calls
     limits: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # narrower ones the caller asked for
-    history: Mapped[str | None] = mapped_column(Text)
+    history: Mapped[str | None] = mapped_column(Text, deferred=True, deferred_raiseload=True)
     output: Mapped[Any | None] = mapped_column(JSON)
     error_code: Mapped[str | None] = mapped_column(String(60))
     error_detail: Mapped[str | None] = mapped_column(String(300))
@@ -43,3 +47,10 @@ class Run(TenantOwned, Base):
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+
+    @property
+    def announced_id(self) -> str:
+        return self.id
+
+
+CONTENT = (undefer(Run.task), undefer(Run.documents), undefer(Run.history))

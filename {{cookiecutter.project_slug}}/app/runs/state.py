@@ -18,7 +18,7 @@ from app.errors import Conflict, NotFound, RunCancelled, RunDeadLettered
 from app.gateway.routing import Route
 from app.identity.principal import Principal
 from app.runs.engine import RunQueue
-from app.runs.models import Run
+from app.runs.models import CONTENT, Run
 from app.telemetry.metrics import RUNS
 from app.tools.models import Approval, ToolCall
 
@@ -32,9 +32,9 @@ class RunStore:
 
     async def starts(self, run_id: str, segment: int) -> int:
         """How often this segment was started before; each time but this one ended with its process."""
-        async with self.db.transaction(ALL_TENANTS) as session:
-            run = await session.get_one(Run, run_id)
-            return run.starts if run.segment == segment else 0
+        async with self.db.read(ALL_TENANTS) as session:
+            found = (await session.execute(select(Run.segment, Run.starts).where(Run.id == run_id))).one()
+        return found.starts if found.segment == segment else 0
 
     async def count_start(self, run_id: str, segment: int) -> None:
         async with self.db.transaction(ALL_TENANTS) as session:
@@ -44,14 +44,14 @@ class RunStore:
 
     async def require_running(self, run_id: str) -> None:
         """Raise RunCancelled unless the run may still act; asked before each tool call."""
-        async with self.db.transaction(ALL_TENANTS) as session:
+        async with self.db.read(ALL_TENANTS) as session:
             if await session.scalar(select(Run.state).where(Run.id == run_id)) in ENDED:
                 raise RunCancelled
 
     async def begin_segment(self, run_id: str, segment: int) -> dict[str, Any] | None:
         """Mark the run as running and return what a segment needs; None when it is not this segment's turn."""
         async with self.db.transaction(ALL_TENANTS) as session:
-            run = await _locked(session, run_id)
+            run = await session.get_one(Run, run_id, with_for_update=True, populate_existing=True, options=CONTENT)
             if run.segment != segment or run.state not in {"queued", "running"}:
                 return None
             run.state, run.updated_at = "running", utc_now()
@@ -111,7 +111,7 @@ class RunStore:
     async def stale(self, before: datetime) -> list[tuple[str, int]]:
         """Runs that should be moving and have not been touched since `before`, with their segment."""
         query = select(Run.id, Run.segment).where(Run.state.in_(("queued", "running")), Run.updated_at < before)
-        async with self.db.transaction(ALL_TENANTS) as session:
+        async with self.db.read(ALL_TENANTS) as session:
             return [(row.id, row.segment) for row in await session.execute(query.limit(200))]
 
     async def abandon(self, run_id: str, segment: int) -> None:
@@ -140,11 +140,11 @@ class RunStore:
 
     async def kill(self, run_id: str, actor: str, reason: str) -> None:
         """The same at an operator's wish, whoever's run it is. Raises NotFound, Conflict."""
-        async with self.db.transaction(ALL_TENANTS) as session:
-            run = await session.get(Run, run_id)
-        if run is None:
+        async with self.db.read(ALL_TENANTS) as session:
+            tenant_id = await session.scalar(select(Run.tenant_id).where(Run.id == run_id))
+        if tenant_id is None:
             raise NotFound("There is no such run.")
-        await self.cancel(operator_of(run.tenant_id, actor), run_id, reason)
+        await self.cancel(operator_of(tenant_id, actor), run_id, reason)
 
     async def _end(self, run_id: str, segment: int, state: str, **values: Any) -> str:
         async with self.db.transaction(ALL_TENANTS) as session:
@@ -191,7 +191,7 @@ def _current(run: Run, segment: int) -> bool:
 async def _decisions(session: AsyncSession, run_id: str) -> dict[str, str | None]:
     """For each decided question: None for yes, the text for the model for no."""
     answers: dict[str, str | None] = {}
-    for approval in await session.scalars(select(Approval).where(Approval.run_id == run_id)):
+    for approval in await session.execute(select(Approval.call_id, Approval.state).where(Approval.run_id == run_id)):
         match approval.state:
             case "approved" | "used":
                 answers[approval.call_id] = None

@@ -32,7 +32,7 @@ async def search_tickets(
     limit: Annotated[int, Field(ge=1, le=20)] = 5,
 ) -> list[TicketRef]:
     """Search existing tickets by words in their title or text."""
-    async with context.transaction() as session:
+    async with context.read() as session:
         found = await queries.matching(session, query.split()[:8], limit)
     return [_ref(ticket) for ticket in found]
 
@@ -56,7 +56,7 @@ async def create_ticket(
 
 
 async def _what_is_deleted(context: ToolContext, ticket_id: TicketId) -> Change:
-    async with context.transaction() as session:
+    async with context.read() as session:
         ticket = await queries.by_id(session, ticket_id)
     return Change({"title": ticket.title, "body": ticket.body, "priority": ticket.priority} if ticket else {}, {})
 
