@@ -37,7 +37,7 @@ async def filled(runtime: Runtime) -> Principal:
     for number in range(RUNS):
         await runtime.intake.start(caller, RunRequest(feature, "a task", ()), f"key-{number}")
     documents = json.dumps([{"name": f"{number}.txt", "text": "x" * DOCUMENT} for number in range(DOCUMENTS)])
-    fill = sa.text("UPDATE runs SET documents = :documents, history = :history")
+    fill = sa.text("UPDATE run_contents SET documents = :documents, history = :history")
     values = {"documents": documents, "history": "y" * HISTORY}
     await runtime.db.at_once(lambda connection: connection.execute(fill, values))
     return caller

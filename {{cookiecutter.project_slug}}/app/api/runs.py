@@ -79,7 +79,7 @@ class RunView(BaseModel):
     feature: str
     state: str
     outcome: Outcome | None = Field(description="how it ended, once it has; a refusal or a limit is no fault")
-    output: Any | None
+    output: Any | None = Field(description="null as well once `content_deleted_at` is set")
     error: dict[str, str] | None
     model: str
     route: RouteView | None = Field(description="null where the agent's own tier answered")
@@ -88,6 +88,9 @@ class RunView(BaseModel):
     usage: RunUsage
     created_at: Instant
     ended_at: Instant | None
+    content_deleted_at: Instant | None = Field(
+        description="when retention deleted its task, documents and output; state, outcome and cost stay"
+    )
 
     @classmethod
     def of(cls, run: Run, cost: RunCost) -> "RunView":
@@ -102,7 +105,7 @@ class RunView(BaseModel):
             id=run.id, feature=run.feature, state=run.state, outcome=outcome(run), output=run.output, error=error,
             model=run.model, route=RouteView(**run.route) if run.route else None, degraded=run.degraded,
             prompt_version=run.prompt_version, usage=usage,
-            created_at=run.created_at, ended_at=run.ended_at,
+            created_at=run.created_at, ended_at=run.ended_at, content_deleted_at=run.content_deleted_at,
         )  # fmt: skip
 
 

@@ -178,6 +178,18 @@ class Database:
         async with self._in_time(), self._engine.connect() as connection:
             await connection.execute(sa.text("select 1"))
 
+    async def reclaim(self, is_due: bool) -> None:
+        """Give deleted rows' space back, so that a SQLite file no longer holds what was deleted from it.
+
+        PostgreSQL's autovacuum does this by itself. Writers wait meanwhile, readers do not."""
+        if not self.is_sqlite or not is_due:
+            return
+        async with self._in_time(), self._engine.connect() as connection:
+            raw = await connection.get_raw_connection()
+            for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                cursor = await raw.driver_connection.execute(statement)  # type: ignore[union-attr]
+                await cursor.close()
+
     @property
     def _patience_ms(self) -> int:
         return round(self._patience.total_seconds() * 1_000)

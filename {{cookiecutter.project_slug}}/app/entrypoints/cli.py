@@ -13,6 +13,7 @@ from app.entrypoints import (
     commands_identity,
     commands_money,
     commands_operations,
+    commands_retention,
     commands_tools,
     schema,
     serving,
@@ -36,6 +37,7 @@ app.add_typer(commands_operations.runs, name="runs")
 app.add_typer(commands_operations.approvals, name="approvals")
 app.add_typer(commands_operations.switch, name="switch")
 app.add_typer(commands_operations.audit, name="audit")
+app.add_typer(commands_retention.retention, name="retention")
 app.add_typer(commands_tools.tools, name="tools")
 app.add_typer(commands_evals.evals, name="evals")
 

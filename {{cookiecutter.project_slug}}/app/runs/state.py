@@ -18,7 +18,7 @@ from app.errors import Conflict, NotFound, RunCancelled, RunDeadLettered
 from app.gateway.routing import Route
 from app.identity.principal import Principal
 from app.runs.engine import RunQueue
-from app.runs.models import CONTENT, Run
+from app.runs.models import Run, RunContent
 from app.telemetry.metrics import RUNS
 from app.tools.models import Approval, ToolCall
 
@@ -51,20 +51,21 @@ class RunStore:
     async def begin_segment(self, run_id: str, segment: int) -> dict[str, Any] | None:
         """Mark the run as running and return what a segment needs; None when it is not this segment's turn."""
         async with self.db.transaction(ALL_TENANTS) as session:
-            run = await session.get_one(Run, run_id, with_for_update=True, populate_existing=True, options=CONTENT)
+            run = await _locked(session, run_id)
             if run.segment != segment or run.state not in {"queued", "running"}:
                 return None
             run.state, run.updated_at = "running", utc_now()
+            content = await session.get_one(RunContent, run_id)
             return {
                 "id": run.id,
                 "tenant_id": run.tenant_id,
                 "member_id": run.member_id,
                 "feature": run.feature,
-                "task": run.task,
-                "documents": run.documents,
+                "task": content.task,
+                "documents": content.documents,
                 "granted": run.granted,
                 "key_id": run.key_id,
-                "history": run.history,
+                "history": content.history,
                 "limits": run.limits,
                 "used": run.used or {},
                 "prompt_version": run.prompt_version,
@@ -77,8 +78,8 @@ class RunStore:
             run = await _locked(session, run_id)
             if not _current(run, segment):
                 return run.state
-            run.state, run.history, run.updated_at = "waiting", history, utc_now()
-            run.used = used
+            run.state, run.updated_at, run.used = "waiting", utc_now(), used
+            await _keep_history(session, run_id, history)
             await session.flush()
             await self.resume_if_decided(session, run)
             return run.state
@@ -146,13 +147,15 @@ class RunStore:
             raise NotFound("There is no such run.")
         await self.cancel(operator_of(tenant_id, actor), run_id, reason)
 
-    async def _end(self, run_id: str, segment: int, state: str, **values: Any) -> str:
+    async def _end(self, run_id: str, segment: int, state: str, *, history: str | None = None, **values: Any) -> str:
         async with self.db.transaction(ALL_TENANTS) as session:
             run = await _locked(session, run_id)
             if not _current(run, segment):
                 return run.state
             for name, value in values.items():
                 setattr(run, name, value)
+            if history is not None:
+                await _keep_history(session, run_id, history)
             await _ended(session, run, state, run.member_id)
         RUNS.labels(run.feature, run.error_code or state).inc()
         return state
@@ -182,6 +185,11 @@ async def _close_questions(session: AsyncSession, run_id: str) -> None:
 
 async def _locked(session: AsyncSession, run_id: str) -> Run:
     return await session.get_one(Run, run_id, with_for_update=True, populate_existing=True)
+
+
+async def _keep_history(session: AsyncSession, run_id: str, history: str) -> None:
+    its = update(RunContent).where(RunContent.run_id == run_id).values(history=history)
+    await session.execute(its, execution_options={"synchronize_session": False})
 
 
 def _current(run: Run, segment: int) -> bool:

@@ -49,3 +49,9 @@ TOOL_OUTCOME_UNKNOWN = Gauge(
 APPROVAL_AGE = Gauge(
     "ai_approval_oldest_pending_seconds", "Age of the oldest question waiting for a person", registry=REGISTRY
 )
+RETENTION_DELETED = Counter(
+    "ai_retention_deleted_total", "Rows, or contents of rows, deleted by retention", ["kind"], registry=REGISTRY
+)
+RETENTION_FINISHED = Gauge(
+    "ai_retention_finished_timestamp_seconds", "When retention last had nothing left to delete", registry=REGISTRY
+)

@@ -50,10 +50,9 @@ class Approval(TenantOwned, Base):
     call_id: Mapped[str] = mapped_column(String(120))
     tool: Mapped[str] = mapped_column(String(80))
     effect: Mapped[str] = mapped_column(String(20))
-    arguments: Mapped[dict[str, Any]] = mapped_column(JSON, deferred=True, deferred_raiseload=True)
-    change: Mapped[dict[str, Any] | None] = mapped_column(
-        JSON, deferred=True, deferred_raiseload=True
-    )  # before and after, from the tool's preview
+    # None once the content was deleted; `change` is before and after, from the tool's preview.
+    arguments: Mapped[dict[str, Any] | None] = mapped_column(JSON, deferred=True, deferred_raiseload=True)
+    change: Mapped[dict[str, Any] | None] = mapped_column(JSON, deferred=True, deferred_raiseload=True)
     digest: Mapped[str] = mapped_column(String(64))
     reason: Mapped[str] = mapped_column(String(300))
     requested_by: Mapped[str] = mapped_column(String(36))

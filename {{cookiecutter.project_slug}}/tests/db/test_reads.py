@@ -1,4 +1,4 @@
-"""What only reads takes no write lock: it says so by `Database.read`, and a write in one is refused on both databases."""
+"""What only reads takes no write lock and says so by `Database.read`; a write in one is refused on both databases."""
 
 import ast
 from collections.abc import Iterator
@@ -37,29 +37,31 @@ def _is_given_session(call: ast.Call) -> bool:
     return "session" in given or "s" in given or "connection" in given
 
 
+def _changes_attribute(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+        return False
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    flat = [each for target in targets for each in (target.elts if isinstance(target, ast.Tuple) else [target])]
+    return any(isinstance(target, ast.Attribute) for target in flat)
+
+
+def _is_writing_call(call: ast.Call) -> bool:
+    name = _name(call)
+    if isinstance(call.func, ast.Attribute):
+        by_name = name in WRITING_METHODS or getattr(call.func.value, "id", "") == "trail"
+    else:
+        by_name = name in WRITING_FUNCTIONS
+    return by_name or any(keyword.arg == "with_for_update" for keyword in call.keywords)
+
+
 def _writes(node: ast.AST, known: dict[str, list[Function]], seen: frozenset[str] = frozenset()) -> bool:
     """Whether this code writes, or hands its session to a function that does."""
-    for each in ast.walk(node):
-        if isinstance(each, ast.Assign | ast.AugAssign | ast.AnnAssign):
-            targets = each.targets if isinstance(each, ast.Assign) else [each.target]
-            flat = [t for target in targets for t in (target.elts if isinstance(target, ast.Tuple) else [target])]
-            if any(isinstance(target, ast.Attribute) for target in flat):
-                return True
-        if not isinstance(each, ast.Call):
-            continue
-        name = _name(each)
-        if isinstance(each.func, ast.Attribute) and name in WRITING_METHODS:
-            return True
-        if isinstance(each.func, ast.Name) and name in WRITING_FUNCTIONS:
-            return True
-        if isinstance(each.func, ast.Attribute) and getattr(each.func.value, "id", "") == "trail":
-            return True
-        if any(keyword.arg == "with_for_update" for keyword in each.keywords):
-            return True
-        if name not in seen and _is_given_session(each):
-            if any(_writes(function, known, seen | {name}) for function in known.get(name, ())):
-                return True
-    return False
+    inside = list(ast.walk(node))
+    calls = [each for each in inside if isinstance(each, ast.Call)]
+    if any(map(_changes_attribute, inside)) or any(map(_is_writing_call, calls)):
+        return True
+    handed = {_name(call) for call in calls if _is_given_session(call)} - seen
+    return any(_writes(function, known, seen | handed) for name in handed for function in known.get(name, ()))
 
 
 def read_only_uses(folder: Path) -> list[tuple[Path, int]]:
@@ -126,8 +128,19 @@ async def test_reads_go_on_while_another_process_holds_the_write_lock(runtime: R
     other.dispose()
 
 
-def _tenant() -> Tenant:
-    return Tenant(id=new_id(), name=new_id(), created_at=utc_now())
+async def _write_in_read(runtime: Runtime, tenant_id: str, how: str) -> None:
+    async with runtime.db.read(ALL_TENANTS) as session:
+        match how:
+            case "row":
+                session.add(Tenant(id=new_id(), name=new_id(), created_at=utc_now()))
+            case "changed row":
+                (await session.get_one(Tenant, tenant_id)).name = "changed"
+            case "bulk":
+                await session.execute(sa.update(Tenant).values(tier=None))
+            case "text":
+                await session.execute(sa.text("UPDATE tenants SET tier = NULL"))
+            case _:
+                await session.scalar(select(Tenant).with_for_update())
 
 
 @pytest.mark.anyio
@@ -135,18 +148,7 @@ def _tenant() -> Tenant:
 async def test_a_write_in_a_read_transaction_is_refused(runtime: Runtime, how: str) -> None:
     tenant_id = await people.tenant(runtime)
     with pytest.raises(WriteInRead, match=r"use `Database\.transaction`"):
-        async with runtime.db.read(ALL_TENANTS) as session:
-            match how:
-                case "row":
-                    session.add(_tenant())
-                case "changed row":
-                    (await session.get_one(Tenant, tenant_id)).name = "changed"
-                case "bulk":
-                    await session.execute(sa.update(Tenant).values(tier=None))
-                case "text":
-                    await session.execute(sa.text("UPDATE tenants SET tier = NULL"))
-                case "lock":
-                    await session.scalar(select(Tenant).with_for_update())
+        await _write_in_read(runtime, tenant_id, how)
     async with runtime.db.read(ALL_TENANTS) as session:
         assert await session.scalar(select(Tenant.name).where(Tenant.id == tenant_id)) != "changed"
 
