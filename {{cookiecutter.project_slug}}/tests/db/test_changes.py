@@ -16,6 +16,7 @@ from app.runs.models import Run
 from app.runtime import Runtime
 from gates.rig import people
 from gates.rig.databases import owner_of
+from gates.rig.runs import stored_run
 
 pytestmark = pytest.mark.anyio
 LONG = timedelta(seconds=30)  # for what comes at once; nothing is judged by how long it takes
@@ -33,8 +34,7 @@ async def other(database_url: str) -> AsyncGenerator[Database]:
 
 async def _new_run(runtime: Runtime) -> str:
     mine = await people.person(runtime, await people.tenant(runtime), ["member"])
-    run, _ = await runtime.intake.start(mine.principal, RunRequest("assistant", "a task", ()), "k")
-    return run.id
+    return await stored_run(runtime, mine.principal, RunRequest("gone", "a task", ()))
 
 
 async def _begin(db: Database, run_id: str, *, fail: bool = False) -> None:

@@ -21,6 +21,7 @@ from app.runs.progress import progress
 from app.runtime import Runtime
 from app.tools.models import Approval, ToolCall
 from gates.rig import people
+from gates.rig.runs import stored_run
 
 pytestmark = pytest.mark.anyio
 CONTENT = {
@@ -58,8 +59,8 @@ async def _runs(runtime: Runtime, count: int, size: int = 10) -> tuple[Principal
     documents = ({"name": "a.txt", "text": "x" * size},)
     ids = []
     for number in range(count):
-        run, _ = await runtime.intake.start(mine.principal, RunRequest("assistant", "a task", documents), f"k{number}")
-        ids.append(run.id)
+        request = RunRequest("gone", "a task", documents)
+        ids.append(await stored_run(runtime, mine.principal, request, idempotency_key=f"k{number}"))
     async with runtime.db.transaction(ALL_TENANTS) as session:
         await session.execute(sa.update(RunContent).values(history="y" * size))
     return mine.principal, ids
@@ -98,7 +99,7 @@ async def _lists(runtime: Runtime, caller: Principal, run_id: str) -> dict[str, 
         "poll": lambda: runtime.intake.get(caller, run_id),
         "wait": lambda: progress(runtime.db, caller, run_id),
         "replay": lambda: runtime.intake.start(
-            caller, RunRequest("assistant", "a task", ({"name": "a.txt", "text": "x" * 10},)), "k0"
+            caller, RunRequest("gone", "a task", ({"name": "a.txt", "text": "x" * 10},)), "k0"
         ),
         "calls": lambda: runtime.unknown.of_run(caller, run_id),
         "unknown": lambda: runtime.unknown.open(caller),

@@ -15,6 +15,7 @@ from app.budgets.models import BudgetCap, BudgetWindow, ModelCall
 from app.db.base import Base, new_id, utc_now
 from app.db.tenancy import ALL_TENANTS
 from app.errors import RequestInvalid
+from app.gateway.models import CachedAnswer
 from app.identity.models import ApiKey, Elevation
 from app.runs.intake import RunRequest
 from app.runs.models import Run, RunContent
@@ -24,6 +25,7 @@ from app.runtime import Runtime
 from app.tools.models import Approval, ToolCall
 from gates.rig import people
 from gates.rig.people import Person
+from gates.rig.runs import stored_run
 
 pytestmark = pytest.mark.anyio
 HISTORY, CONTENT, RECORDS = 8, 91, 401  # a day more than each default
@@ -38,18 +40,18 @@ def ahead(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     return iter([days])
 
 
-async def _run(runtime: Runtime, who: Person, state: str = "succeeded", **limits: int) -> str:
+async def _run(runtime: Runtime, who: Person, state: str = "succeeded") -> str:
     """A run as it is once it has ended, with all that hangs on one."""
-    request = RunRequest("assistant", "secret-task", ({"name": "a", "text": "secret-text"},), limits or None)
-    run, _ = await runtime.intake.start(who.principal, request, new_id())
+    request = RunRequest("gone", "secret-task", ({"name": "a", "text": "secret-text"},))
+    run_id = await stored_run(runtime, who.principal, request)
     now = utc_now()
-    mine = {"tenant_id": who.tenant_id, "run_id": run.id}
+    mine = {"tenant_id": who.tenant_id, "run_id": run_id}
     call = {"tool": "t", "effect": "write", "digest": "", "call_id": "c1"}
     async with runtime.db.transaction(ALL_TENANTS) as session:
-        its = sa.update(Run).where(Run.id == run.id)
+        its = sa.update(Run).where(Run.id == run_id)
         ended = now if state in {"succeeded", "failed", "cancelled"} else None
         await session.execute(its.values(state=state, ended_at=ended, output={"answer": "secret-answer"}))
-        await session.execute(sa.update(RunContent).where(RunContent.run_id == run.id).values(history="secret-history"))
+        await session.execute(sa.update(RunContent).where(RunContent.run_id == run_id).values(history="secret-history"))
         session.add_all(
             [
                 ToolCall(
@@ -60,13 +62,13 @@ async def _run(runtime: Runtime, who: Person, state: str = "succeeded", **limits
                     reason="r", requested_by=who.member_id, state="used", created_at=now, expires_at=now,
                 ),
                 ModelCall(
-                    id=new_id(), **mine, member_id=who.member_id, feature="assistant", model="m", prompt_version="p",
+                    id=new_id(), **mine, member_id=who.member_id, feature="gone", model="m", prompt_version="p",
                     state="settled", held_micro=5, cost_micro=5, started_at=now, expires_at=now,
                 ),
-                BudgetWindow(scope="run", scope_id=run.id, window="run", limit_micro=9, warned={}),
+                BudgetWindow(scope="run", scope_id=run_id, window="run", limit_micro=9, warned={}),
             ]
         )  # fmt: skip
-    return run.id
+    return run_id
 
 
 async def _person(runtime: Runtime) -> Person:
@@ -206,8 +208,11 @@ async def test_closed_windows_old_keys_and_elevations_go_and_open_ones_stay(
             )  # fmt: skip
         key = {"tenant_id": who.tenant_id, "member_id": who.member_id, "secret_hash": "", "created_at": old}
         session.add(ApiKey(id=new_id(), prefix="old", expires_at=old, **key))
+        for name, made in (("old", now - timedelta(days=CONTENT)), ("new", now)):
+            times = {"kept_at": made, "fresh_until": now, "gone_at": now + timedelta(days=1)}
+            session.add(CachedAnswer(key=name, tenant_id=who.tenant_id, model="m", body={}, **times))
     report = await runtime.retention.run()
-    assert report.deleted == {"budget_windows": 2, "api_keys": 1, "elevations": 1}
+    assert report.deleted == {"budget_windows": 2, "api_keys": 1, "elevations": 1, "cached_answers": 1}
     async with runtime.db.read(ALL_TENANTS) as session:
         left = set(await session.scalars(select(BudgetWindow.window).where(BudgetWindow.scope_id == who.tenant_id)))
     assert left == {f"{now:%Y-%m-%d}", "2001-01-01"}
