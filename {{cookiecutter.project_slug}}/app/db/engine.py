@@ -178,17 +178,22 @@ class Database:
         async with self._in_time(), self._engine.connect() as connection:
             await connection.execute(sa.text("select 1"))
 
-    async def reclaim(self, is_due: bool) -> None:
-        """Give deleted rows' space back, so that a SQLite file no longer holds what was deleted from it.
+    async def reclaim(self) -> bool:
+        """Give the space of deleted rows back, so that a SQLite file no longer holds what was deleted from it.
 
-        PostgreSQL's autovacuum does this by itself. Writers wait meanwhile, readers do not."""
-        if not self.is_sqlite or not is_due:
-            return
-        async with self._in_time(), self._engine.connect() as connection:
-            raw = await connection.get_raw_connection()
-            for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
-                cursor = await raw.driver_connection.execute(statement)  # type: ignore[union-attr]
-                await cursor.close()
+        False where a reader or writer was in the way: try again later. PostgreSQL's autovacuum does this by itself."""
+        if not self.is_sqlite:
+            return True
+        async with self._engine.connect() as connection:
+            raw = (await connection.get_raw_connection()).driver_connection
+            try:
+                await (await raw.execute("VACUUM")).close()  # type: ignore[union-attr]
+                cursor = await raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
+            except sqlite3.OperationalError:
+                return False
+            [is_busy, *_] = await cursor.fetchone()
+            await cursor.close()
+        return not is_busy
 
     @property
     def _patience_ms(self) -> int:

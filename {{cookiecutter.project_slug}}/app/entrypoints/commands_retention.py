@@ -37,7 +37,7 @@ def run_retention(dry_run: DryRun = False, as_json: Json = False) -> None:
     """Delete what is due now instead of at the worker's next daily round. There is no undo."""
 
     async def work(runtime: Runtime) -> dict[str, int]:
-        return dict(await runtime.retention.due() if dry_run else (await runtime.retention.run()).deleted)
+        return dict(await runtime.retention.due() if dry_run else await runtime.retention.run_to_the_end())
 
     counts = with_runtime(work)
     show([{"kind": kind, "count": count} for kind, count in counts.items()], as_json=as_json, empty="Nothing is due.")
