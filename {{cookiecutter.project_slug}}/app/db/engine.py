@@ -4,7 +4,6 @@ Gate: access, errors.
 """
 
 import math
-import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -21,7 +20,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from app.db import reads
+from app.db import reads, space
+from app.db.away import is_away
 from app.db.changes import CHANGES, Changes
 from app.db.direct import Direct, OnPostgres, OnSqlite
 from app.db.looks import About, Ask, Found, Look, answered, by_kind
@@ -154,8 +154,7 @@ class Database:
             return self._engine
         engine = create_async_engine(_with_driver(self.url, sqlite="aiosqlite"), hide_parameters=True)
         _tune_sqlite(engine.sync_engine, busy_timeout_ms=self._patience_ms, begin="BEGIN")
-        reads.query_only(engine.sync_engine)
-        return engine
+        return reads.query_only(engine)
 
     def _on_sqlite(self) -> Direct:
         def engine(*, begin: str, busy_timeout_ms: int) -> sa.Engine:
@@ -179,21 +178,8 @@ class Database:
             await connection.execute(sa.text("select 1"))
 
     async def reclaim(self) -> bool:
-        """Give the space of deleted rows back, so that a SQLite file no longer holds what was deleted from it.
-
-        False where a reader or writer was in the way: try again later. PostgreSQL's autovacuum does this by itself."""
-        if not self.is_sqlite:
-            return True
-        async with self._engine.connect() as connection:
-            raw = (await connection.get_raw_connection()).driver_connection
-            try:
-                await (await raw.execute("VACUUM")).close()  # type: ignore[union-attr]
-                cursor = await raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
-            except sqlite3.OperationalError:
-                return False
-            [is_busy, *_] = await cursor.fetchone()
-            await cursor.close()
-        return not is_busy
+        """Give the space of deleted rows back; False where somebody was in the way. See `space`."""
+        return await space.reclaim(self._engine)
 
     @property
     def _patience_ms(self) -> int:
@@ -253,26 +239,6 @@ def _require_writable(url: URL) -> None:
         raise StorageUnavailable(
             f"DATABASE_URL: cannot write {path} ({error.strerror}); make the folder writable or name another file"
         ) from None
-
-
-# By SQLSTATE (PostgreSQL's documentation, appendix A): connection, resources, shutdown, system; and what another try
-# may well not meet again: a conflict of transactions, a lock or a statement that took too long.
-_AWAY_STATES = ("08", "53", "57P", "58", "40", "55P03", "57014")
-_AWAY_SQLITE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
-_AWAY_SQLITE |= {sqlite3.SQLITE_CANTOPEN}
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether the database could not be reached, or was too busy, and not that it was asked for something wrong."""
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    match cause:
-        case psycopg.Error(sqlstate=None):
-            return isinstance(cause, psycopg.OperationalError)
-        case psycopg.Error(sqlstate=str(state)):
-            return state.startswith(_AWAY_STATES)
-        case sqlite3.Error():
-            return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _AWAY_SQLITE
-    return isinstance(cause, OSError | sa.exc.TimeoutError)
 
 
 def _tune_sqlite(engine: sa.Engine, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS, begin: str = "BEGIN IMMEDIATE") -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import ORMExecuteState, Session
 
 READ_ONLY = "read_only"  # key of `Session.info`
@@ -33,14 +34,16 @@ def refusing_writes() -> Iterator[None]:
         raise
 
 
-def query_only(engine: sa.Engine) -> None:
+def query_only(engine: AsyncEngine) -> AsyncEngine:
     """Let every connection of a SQLite engine read and nothing else."""
 
-    @event.listens_for(engine, "connect")
+    @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
         cursor.execute("PRAGMA query_only=ON")
         cursor.close()
+
+    return engine
 
 
 def _is_refused_write(cause: BaseException | None) -> bool:

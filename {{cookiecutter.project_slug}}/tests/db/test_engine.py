@@ -10,7 +10,8 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from app.db.engine import Database, is_away, sync_engine
+from app.db.away import is_away
+from app.db.engine import Database, sync_engine
 from app.db.tenancy import ALL_TENANTS
 from app.errors import StoreAway
 from app.identity.models import Member
