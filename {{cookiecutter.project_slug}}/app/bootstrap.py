@@ -40,6 +40,8 @@ from app.runs.engine import DurableQueue, NoQueue, RunQueue, at_once, durability
 from app.runs.housekeeping import Housekeeping
 from app.runs.intake import Intake
 from app.runs.limits import RunLimits
+from app.runs.retention import Retention
+from app.runs.retention_periods import RetentionPeriods
 from app.runs.segment import Segments
 from app.runs.state import RunStore
 from app.runtime import Runtime
@@ -104,6 +106,7 @@ async def _build(
     approvals = Approvals(db, store)
     unknown = UnknownCalls(db)
     limits = RunLimits.of(settings, ledger.caps.run_micro)
+    retention = Retention(db, RetentionPeriods.load(db, settings.config_dir / "retention.toml"), queue)
     return Runtime(
         settings=settings,
         features=features,
@@ -126,8 +129,11 @@ async def _build(
         approvals=approvals,
         unknown=unknown,
         segments=Segments(store, agents, limits, board, Links(settings.answer_links_allow)),
-        housekeeping=Housekeeping(approvals, unknown, ledger, chat.cache, store, queue, Outlook(db, ledger.caps)),
         responsiveness=Responsiveness(db),
+        retention=retention,
+        housekeeping=Housekeeping(
+            approvals, unknown, ledger, chat.cache, store, queue, Outlook(db, ledger.caps), retention
+        ),
     )
 
 

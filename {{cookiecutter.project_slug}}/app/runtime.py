@@ -18,6 +18,7 @@ from app.policy.rules import Policy
 from app.runs.approvals import Approvals
 from app.runs.housekeeping import Housekeeping
 from app.runs.intake import Intake
+from app.runs.retention import Retention
 from app.runs.segment import Segments
 from app.runs.state import RunStore
 from app.settings import Settings
@@ -51,5 +52,6 @@ class Runtime:
     approvals: Approvals
     unknown: UnknownCalls
     segments: Segments
+    retention: Retention
     housekeeping: Housekeeping
     responsiveness: Responsiveness

@@ -191,15 +191,16 @@ def test_an_approval_is_bound_to_its_arguments(proof: Proof, world: World) -> No
     question = world.question(approver, ran)
     wrong = world.service.decide(approver, question, digest="0" * 64)
     proof.same("arguments-bound", wrong.status_code, 409, "a digest of something else")
-    [(history,)] = world.sql("SELECT history FROM runs WHERE id = ?", ran.id)
+    [(history,)] = world.sql("SELECT history FROM run_contents WHERE run_id = ?", ran.id)
     assert "agreed-text" in history
-    world.sql("UPDATE runs SET history = ? WHERE id = ?", history.replace("agreed-text", "other-text!"), ran.id)
+    rewrite = "UPDATE run_contents SET history = ? WHERE run_id = ?"
+    world.sql(rewrite, history.replace("agreed-text", "other-text!"), ran.id)
     assert world.service.decide(approver, question).status_code == 200
     world.settled(writer, ran)
     proof.same("arguments-bound", world.effects_of(ran), [], "arguments changed after the approval was asked")
     ran = _asked(world, writer, text="agreed-text")
-    [(history,)] = world.sql("SELECT history FROM runs WHERE id = ?", ran.id)
-    world.sql("UPDATE runs SET history = ? WHERE id = ?", history.replace("probe_write", "probe_post"), ran.id)
+    [(history,)] = world.sql("SELECT history FROM run_contents WHERE run_id = ?", ran.id)
+    world.sql(rewrite, history.replace("probe_write", "probe_post"), ran.id)
     assert world.service.decide(approver, world.question(approver, ran)).status_code == 200
     world.settled(writer, ran)
     proof.same("arguments-bound", world.effects_of(ran), [], "another tool with the same arguments")

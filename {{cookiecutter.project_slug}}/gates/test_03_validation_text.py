@@ -75,7 +75,7 @@ def test_nobody_smuggles_what_cannot_be_seen(proof: Proof, new_world: NewWorld) 
                 )
                 proof.same("identifiers", world.service.pending(approver, ran.id), [], f"{what} shown to who approves:")
                 proof.same("identifiers", world.effects_of(ran), [], f"{what} in a tool's argument:")
-        [(documents,)] = world.sql("SELECT documents FROM runs WHERE documents LIKE '%tags-in-name%' LIMIT 1")
+        [(documents,)] = world.sql("SELECT documents FROM run_contents WHERE documents LIKE '%tags-in-name%' LIMIT 1")
         names = [document["name"] for document in json.loads(documents)]
         proof.same("identifiers", [_hidden(name) for name in names], [[]] * len(names), names)
 

@@ -27,7 +27,7 @@ class ApprovalView(BaseModel):
     run_id: str
     tool: str
     effect: str
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] | None = Field(description="null once retention has deleted the content of the run")
     change: Change | None = Field(description="what would change, where the tool can say so")
     digest: str
     reason: str

@@ -48,7 +48,7 @@ async def list_events(
     query = select(AuditEvent).where(AuditEvent.sequence > after).order_by(AuditEvent.sequence).limit(limit)
     if subject:
         query = query.where(AuditEvent.subject == subject)
-    async with runtime.db.transaction(principal) as session:
+    async with runtime.db.read(principal) as session:
         events = list(await session.scalars(query))
     items = [AuditView.model_validate(event, from_attributes=True) for event in events]
     return AuditPage(items=items, next=items[-1].sequence if len(items) == limit else None)

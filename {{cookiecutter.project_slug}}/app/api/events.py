@@ -7,7 +7,7 @@ another process as well. The last event always says how it ends: `run.succeeded`
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -24,11 +24,11 @@ from app.background import run_to_completion
 from app.errors import AppError, Conflict, ServiceDraining
 from app.identity.principal import Principal
 from app.runs.models import Run
+from app.runs.progress import Watch, progress, watching
 from app.runs.state import ENDED
 from app.runtime import Runtime
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
-LOOK_EVERY_S = 0.25
 ASK_AGAIN_S = 2.0  # how soon a revoked key or a lost role ends a stream
 MOST_AT_ONCE = 500  # records
 LONGEST_S = 15 * 60  # then the client connects again
@@ -67,27 +67,36 @@ async def stream_events(
 ) -> AsyncIterator[ServerSentEvent]:
     """Every event of the run so far, or since `Last-Event-ID`, and each new one until it ends."""
     async with _bound(runtime, principal, run, while_connected=while_connected):
-        seen, reading = int(after or 0), _Reading(request, runtime, principal)
-        while True:
-            current = await runtime.intake.get(principal, run.id)
-            records = await _since(runtime, principal, run.id, seen)
-            for record in records:
-                seen = record.sequence
+        with watching(runtime.db, run.id) as watch:
+            reading = _Reading(request, runtime, principal)
+            async with aclosing(_events(watch, reading, run, int(after or 0))) as events:
+                async for each in events:
+                    yield each
+
+
+async def _events(watch: Watch, reading: "_Reading", run: Run, seen: int) -> AsyncGenerator[ServerSentEvent]:
+    runtime, principal, is_time = reading.runtime, reading.reader, True
+    while True:
+        current = await progress(runtime.db, principal, run.id) if is_time else None
+        more = current is not None and (current.sequence > seen or current.state in ENDED)
+        records = await _since(runtime, principal, run.id, seen) if more else []
+        for record in records:
+            seen = record.sequence
+            yield await _event(runtime, principal, run.id, record)
+            if _is_end(record):
+                return
+        if current is not None and current.state in ENDED and len(records) < MOST_AT_ONCE:
+            # Read to its end before, as `Last-Event-ID` says: the end is said again.
+            for record in await _since(runtime, principal, run.id, 0, f"run.{current.state}"):
                 yield await _event(runtime, principal, run.id, record)
-                if _is_end(record):
-                    return
-            if current.state in ENDED and len(records) < MOST_AT_ONCE:
-                # Read to its end before, as `Last-Event-ID` says: the end is said again.
-                for record in await _since(runtime, principal, run.id, 0, f"run.{current.state}"):
-                    yield await _event(runtime, principal, run.id, record)
-                return
-            try:
-                await reading.require_open()
-            except AppError as error:
-                told = {"code": error.row.code, "detail": error.detail, "retryable": error.row.retryable}
-                yield ServerSentEvent(event="stream.interrupted", data=told)
-                return
-            await anyio.sleep(LOOK_EVERY_S)
+            return
+        try:
+            await reading.require_open()
+        except AppError as error:
+            told = {"code": error.row.code, "detail": error.detail, "retryable": error.row.retryable}
+            yield ServerSentEvent(event="stream.interrupted", data=told)
+            return
+        is_time = len(records) == MOST_AT_ONCE or await watch.wait()
 
 
 @dataclass
@@ -132,7 +141,7 @@ async def _since(
     query = select(AuditEvent).where(AuditEvent.subject == f"run:{run_id}", AuditEvent.sequence > sequence)
     if action:
         query = query.where(AuditEvent.action == action)
-    async with runtime.db.transaction(principal) as session:
+    async with runtime.db.read(principal) as session:
         return list(await session.scalars(query.order_by(AuditEvent.sequence).limit(MOST_AT_ONCE)))
 
 

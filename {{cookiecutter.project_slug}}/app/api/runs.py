@@ -21,6 +21,7 @@ from app.identity.principal import Principal
 from app.runs.intake import RunRequest
 from app.runs.models import Run
 from app.runs.outcome import Outcome, outcome
+from app.runs.progress import progress, watching
 from app.runs.state import ENDED
 from app.runtime import Runtime
 
@@ -79,7 +80,7 @@ class RunView(BaseModel):
     feature: str
     state: str
     outcome: Outcome | None = Field(description="how it ended, once it has; a refusal or a limit is no fault")
-    output: Any | None
+    output: Any | None = Field(description="null as well once `content_deleted_at` is set")
     error: dict[str, str] | None
     model: str
     route: RouteView | None = Field(description="null where the agent's own tier answered")
@@ -88,6 +89,9 @@ class RunView(BaseModel):
     usage: RunUsage
     created_at: Instant
     ended_at: Instant | None
+    content_deleted_at: Instant | None = Field(
+        description="when retention deleted its task, documents and output; state, outcome and cost stay"
+    )
 
     @classmethod
     def of(cls, run: Run, cost: RunCost) -> "RunView":
@@ -102,7 +106,7 @@ class RunView(BaseModel):
             id=run.id, feature=run.feature, state=run.state, outcome=outcome(run), output=run.output, error=error,
             model=run.model, route=RouteView(**run.route) if run.route else None, degraded=run.degraded,
             prompt_version=run.prompt_version, usage=usage,
-            created_at=run.created_at, ended_at=run.ended_at,
+            created_at=run.created_at, ended_at=run.ended_at, content_deleted_at=run.content_deleted_at,
         )  # fmt: skip
 
 
@@ -166,8 +170,10 @@ async def cancel_run(
 
 
 async def _settled(runtime: Runtime, principal: Principal, run: Run, seconds: int) -> Run:
-    with anyio.move_on_after(seconds):
-        while run.state not in {*ENDED, "waiting"}:  # for a person one may wait for hours
-            await anyio.sleep(0.1)
-            run = await runtime.intake.get(principal, run.id)
-    return run
+    """The run once it has ended or waits for a person, for whom one may wait for hours; or as it is after `seconds`."""
+    final = {*ENDED, "waiting"}
+    with anyio.move_on_after(seconds), watching(runtime.db, run.id) as watch:
+        while (await progress(runtime.db, principal, run.id)).state not in final:
+            while not await watch.wait():
+                pass
+    return await runtime.intake.get(principal, run.id)

@@ -5,9 +5,10 @@ from sqlalchemy import JSON, BigInteger, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, TenantOwned
+from app.db.changes import Announced
 
 
-class AuditEvent(TenantOwned, Base):
+class AuditEvent(TenantOwned, Announced, Base):
     """One link of a tenant's chain: who did what to which subject, and the hash of all before it."""
 
     __tablename__ = "audit_events"
@@ -22,6 +23,12 @@ class AuditEvent(TenantOwned, Base):
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
     previous_hash: Mapped[str] = mapped_column(String(64))
     hash: Mapped[str] = mapped_column(String(64))
+
+    @property
+    def announced_id(self) -> str | None:
+        """Of the run whose record this is."""
+        kind, _, subject = self.subject.partition(":")
+        return subject if kind == "run" else None
 
 
 class AuditHead(TenantOwned, Base):

@@ -102,7 +102,7 @@ async def verify(db: Database, scope: TenantScope, tenant_id: str) -> ChainRepor
             expected = record.hash
         if records:
             continue
-        async with db.transaction(scope) as session:
+        async with db.read(scope) as session:
             head = await session.get(AuditHead, tenant_id)
         if head is not None and (head.sequence, head.hash) == (sequence, expected):
             return ChainReport(tenant_id, sequence, None)
@@ -113,7 +113,7 @@ async def verify(db: Database, scope: TenantScope, tenant_id: str) -> ChainRepor
 
 async def _page(db: Database, scope: TenantScope, tenant_id: str, *, after: int) -> Sequence[AuditEvent]:
     query = select(AuditEvent).where(AuditEvent.tenant_id == tenant_id, AuditEvent.sequence > after)
-    async with db.transaction(scope) as session:
+    async with db.read(scope) as session:
         return list(await session.scalars(query.order_by(AuditEvent.sequence).limit(VERIFIED_AT_ONCE)))
 
 

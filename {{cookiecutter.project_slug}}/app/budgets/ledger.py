@@ -141,14 +141,14 @@ class Ledger:
         # A crash between the provider's reply and this commit leaves the hold; the sweeper books it
         # at the reserved amount, so we may over-count but never under-count.
         if not await self._commits.submit(Settlement(held.id, "settled", used)):
-            async with self.db.transaction(ALL_TENANTS) as session:
+            async with self.db.read(ALL_TENANTS) as session:
                 if await session.get(ModelCall, held.id) is None:
                     raise UnknownReservation(held.id)
 
     async def sweep(self) -> int:
         """Book holds whose process died: each is spent in full. Returns how many there were."""
         orphaned = select(ModelCall.id, ModelCall.held_micro).where(ModelCall.state == "held")
-        async with self.db.transaction(ALL_TENANTS) as session:
+        async with self.db.read(ALL_TENANTS) as session:
             orphans = list(await session.execute(orphaned.where(ModelCall.expires_at < utc_now()).limit(500)))
         return sum(
             [bool(await self._commits.submit(Settlement(id_, "swept", Used(held, 0, 0)))) for id_, held in orphans]
@@ -167,7 +167,7 @@ class Ledger:
         """The newest 200 windows that anything was charged to, of everybody."""
         query = select(BudgetWindow.scope, BudgetWindow.scope_id, BudgetWindow.window)
         query = query.where(BudgetWindow.scope != "run").order_by(BudgetWindow.window.desc(), BudgetWindow.scope)
-        async with self.db.transaction(ALL_TENANTS) as session:
+        async with self.db.read(ALL_TENANTS) as session:
             caps = [Cap(*row, None) for row in await session.execute(query.limit(200))]
             windows = await session.run_sync(lambda s: book.seen(s.connection(), caps))
         return list(windows.items())

@@ -67,7 +67,7 @@ class Outlook:
         if self.looked_at is not None and now - self.looked_at < EVERY:
             return
         self.looked_at = now
-        async with self.db.transaction(ALL_TENANTS) as session:
+        async with self.db.read(ALL_TENANTS) as session:
             paces = await self._paces(session, now)
             windows = await session.run_sync(lambda s: book.seen(s.connection(), list(paces)))
         views = {cap: view(cap, paces[cap][0], windows[cap], now) for cap in paces}

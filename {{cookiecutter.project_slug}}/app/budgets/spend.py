@@ -57,7 +57,7 @@ class Spend:
         began = [ModelCall.started_at >= (since or utc_now() - timedelta(days=31))]
         began += [ModelCall.started_at < until] if until else []
         query = select(*columns, *_SUMS).where(*began).group_by(*columns).order_by(*columns)
-        async with self.db.transaction(scope) as session:
+        async with self.db.read(scope) as session:
             rows = [tuple(row) for row in await session.execute(query)]
         split = len(dimensions)
         found = [
@@ -79,7 +79,7 @@ class Spend:
     async def of_runs(self, scope: TenantScope, run_ids: Sequence[str]) -> dict[str, RunCost]:
         """The cost of each of these runs, in one query; a run without model calls has cost nothing."""
         query = select(ModelCall.run_id, *_SUMS).where(ModelCall.run_id.in_(run_ids)).group_by(ModelCall.run_id)
-        async with self.db.transaction(scope) as session:
+        async with self.db.read(scope) as session:
             found = {row[0]: RunCost(*(int(value or 0) for value in row[1:])) for row in await session.execute(query)}
         return {run_id: found.get(run_id, RunCost(0, 0, 0, 0)) for run_id in run_ids}
 

@@ -128,15 +128,17 @@ async def overview(request: Request, runtime: RuntimeDep, current: SessionDep) -
         "notice": session.read_notice(request, runtime.settings),
         "names": await runtime.directory.names(who),
         "allowed": {name: who.can(name) for name in SHOWN},
+        "tasks": {},
     }
     if who.can("approvals:read"):
         page["approvals"] = await runtime.approvals.page(who, state="pending", before=None, limit=50)
         page["unknown"] = await runtime.unknown.open(who)
         page["asked"] = await runtime.unknown.arguments(who, page["unknown"])
-        page["tasks"] = await _tasks(runtime, who, {approval.run_id for approval in page["approvals"]})
     if who.can("runs:read"):
         runs = await runtime.intake.page(who, before=None, limit=20)
         page |= {"runs": runs, "costs": await runtime.spend.of_runs(who, [run.id for run in runs])}
+        named = {run.id for run in runs} | {approval.run_id for approval in page.get("approvals", ())}
+        page["tasks"] = await runtime.intake.tasks(who, named)
     if who.can("usage:read"):
         windows = await runtime.ledger.windows(Payer(who.tenant_id, who.member_id))
         page["budgets"] = [window for window in windows if window.scope != "global"]
@@ -219,11 +221,6 @@ def _sign_in_form(request: Request, runtime: Runtime, error: str = "", answer: R
         return templates.TemplateResponse(request, "sign_in.html", page)
     headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
     return templates.TemplateResponse(request, "sign_in.html", page, answer.status_code, headers)
-
-
-async def _tasks(runtime: Runtime, who: Principal, run_ids: set[str]) -> dict[str, str]:
-    """What was asked for, by run, for who may read runs."""
-    return {run_id: (await runtime.intake.get(who, run_id)).task for run_id in run_ids if who.can("runs:read")}
 
 
 templates.env.filters["fields"] = _fields

@@ -19,10 +19,12 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from app.background import run_to_completion
+from app.db import reads, space
 from app.db.availability import is_away
+from app.db.changes import CHANGES, Changes
 from app.db.direct import Direct, OnPostgres, OnSqlite
 from app.db.group_commit import Answer, GroupCommit, Order
 from app.db.looks import About, Ask, Found, Look, answered, by_kind, is_there
@@ -39,6 +41,7 @@ BUSY_TIMEOUT_MS = 30_000  # for what waits in other ways than through `Database`
 _SEE_ONLY = sa.text(
     f"SELECT set_config('{SETTING}', :tenant, true), set_config('statement_timeout', :patience_ms, true)"
 )
+_READ_ONLY = sa.text(f"{_SEE_ONLY.text}, set_config('transaction_read_only', 'on', true)")
 
 
 class TransactionOpen(RuntimeError):
@@ -72,10 +75,14 @@ class Database:
         if self.is_sqlite:
             _tune_sqlite(self._engine.sync_engine, busy_timeout_ms=self._patience_ms)
         self._direct: Direct = self._on_sqlite() if self.is_sqlite else self._on_postgres()
-        self._sessions = async_sessionmaker(self._engine, class_=UninterruptedSession, expire_on_commit=False)
         self._group_commits: WeakSet[GroupCommit[Any, Any]] = WeakSet()
         self._looks: GroupCommit[Look, Any] = GroupCommit(self._looked)
         self._group_commits.add(self._looks)
+        self.changes = Changes(None if self.is_sqlite else self.url)
+        kind: dict[str, Any] = {"class_": UninterruptedSession, "expire_on_commit": False}
+        self._sessions = async_sessionmaker(self._engine, info={CHANGES: self.changes}, **kind)
+        self._reading = self._read_engine()
+        self._readers = async_sessionmaker(self._reading, autoflush=False, info={reads.READ_ONLY: True}, **kind)
 
     @asynccontextmanager
     async def transaction(self, scope: TenantScope) -> AsyncGenerator[AsyncSession]:
@@ -101,6 +108,26 @@ class Database:
                     await work.roll_back()
                     raise
                 await work.commit()
+        finally:
+            _open_transactions.reset(token)
+
+    @asynccontextmanager
+    async def read(self, scope: TenantScope) -> AsyncGenerator[AsyncSession]:
+        """A consistent view of the store that takes no write lock: on SQLite nobody who writes holds it up.
+
+        Limited to `scope.tenant_id`, and may not span a model or tool call, as `transaction`. Raises WriteInRead for a
+        write or a row lock in it, and StoreAway."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        token = _open_transactions.set(_open_transactions.get() + 1)
+        try:
+            async with self._in_time(), self._readers() as session:
+                with reads.refusing_writes():
+                    async with session.begin():
+                        bind(session.sync_session, scope)
+                        if not self.is_sqlite:
+                            limits = {"tenant": scope.tenant_id, "patience_ms": str(self._patience_ms)}
+                            await (await session.connection()).execute(_READ_ONLY, limits)
+                        yield session
         finally:
             _open_transactions.reset(token)
 
@@ -157,6 +184,13 @@ class Database:
                 answers[place] = answer
         return answers
 
+    def _read_engine(self) -> AsyncEngine:
+        if not self.is_sqlite:
+            return self._engine
+        engine = create_async_engine(_with_driver(self.url, sqlite="aiosqlite"), hide_parameters=True)
+        _tune_sqlite(engine.sync_engine, busy_timeout_ms=self._patience_ms, begin="BEGIN")
+        return reads.query_only(engine)
+
     def _on_sqlite(self) -> Direct:
         def engine(*, begin: str, busy_timeout_ms: int) -> sa.Engine:
             made = sa.create_engine(_with_driver(self.url, sqlite="pysqlite"), hide_parameters=True)
@@ -181,6 +215,10 @@ class Database:
     async def _ping_pool(self) -> None:
         async with self._in_time(), self._engine.connect() as connection:
             await connection.execute(sa.text("select 1"))
+
+    async def reclaim(self) -> bool:
+        """Give the space of deleted rows back; False where somebody was in the way. See `space`."""
+        return await space.reclaim(self._engine)
 
     @property
     def _patience_ms(self) -> int:
@@ -210,7 +248,9 @@ class Database:
         """Commit what has been submitted, then close every connection."""
         for each in list(self._group_commits):
             await each.close()
+        await self.changes.close()
         await self._direct.close()
+        await self._reading.dispose()
         await self._engine.dispose()
 
 

@@ -47,6 +47,7 @@ GROUPS = {
     "approvals": Deferred("commands_operations", "approvals", "Questions waiting for a person."),
     "switch": Deferred("commands_operations", "switch", "Kill switches."),
     "audit": Deferred("commands_operations", "audit", "The audit trail."),
+    "retention": Deferred("commands_retention", "retention", "How long things are kept."),
     "tools": Deferred("commands_tools", "tools", "Tools of other people's servers (config/tools.toml)."),
     "evals": Deferred("commands_evals", "evals", "Evaluation sets of the features."),
 }

@@ -90,7 +90,7 @@ def list_members(tenant: TenantName, as_json: Json = False) -> None:
 
     async def work(runtime: Runtime) -> list[Member]:
         tenant_id = await runtime.directory.tenant_id(tenant)
-        async with runtime.db.transaction(ALL_TENANTS) as session:
+        async with runtime.db.read(ALL_TENANTS) as session:
             query = select(Member).where(Member.tenant_id == tenant_id).order_by(Member.name)
             return list(await session.scalars(query))
 
@@ -132,7 +132,7 @@ def list_keys(tenant: TenantName, as_json: Json = False) -> None:
     async def work(runtime: Runtime) -> list[tuple[ApiKey, str]]:
         tenant_id = await runtime.directory.tenant_id(tenant)
         query = select(ApiKey, Member.name).join(Member, Member.id == ApiKey.member_id)
-        async with runtime.db.transaction(ALL_TENANTS) as session:
+        async with runtime.db.read(ALL_TENANTS) as session:
             found = await session.execute(query.where(ApiKey.tenant_id == tenant_id).order_by(ApiKey.created_at))
             return [(key, name) for key, name in found]
 
@@ -157,7 +157,7 @@ def issue_key(
 
     async def work(runtime: Runtime) -> str:
         tenant_id = await runtime.directory.tenant_id(tenant)
-        async with runtime.db.transaction(ALL_TENANTS) as session:
+        async with runtime.db.read(ALL_TENANTS) as session:
             query = select(Member.id).where(Member.tenant_id == tenant_id, Member.name == member)
             member_id = await session.scalar(query)
         if member_id is None:
@@ -173,7 +173,7 @@ def revoke_key(prefix: str, dry_run: DryRun = False) -> None:
     """Revoke the key with this prefix, at once. Undo by issuing a new one."""
 
     async def work(runtime: Runtime) -> None:
-        async with runtime.db.transaction(ALL_TENANTS) as session:
+        async with runtime.db.read(ALL_TENANTS) as session:
             key = await session.scalar(select(ApiKey).where(ApiKey.prefix == prefix))
         if key is None:
             raise NotFound(f"No key has the prefix {prefix}.")

@@ -37,7 +37,7 @@ def list_runs(
         query = select(Run).order_by(Run.id.desc()).limit(50)
         if state:
             query = query.where(Run.state == state)
-        async with runtime.db.transaction(ALL_TENANTS) as session:
+        async with runtime.db.read(ALL_TENANTS) as session:
             return list(await session.scalars(query))
 
     rows = [
@@ -53,7 +53,7 @@ def show_run(run_id: str, as_json: Json = False) -> None:
 
     async def work(runtime: Runtime) -> list[ToolCall]:
         query = select(ToolCall).where(ToolCall.run_id == run_id).order_by(ToolCall.id)
-        async with runtime.db.transaction(ALL_TENANTS) as session:
+        async with runtime.db.read(ALL_TENANTS) as session:
             if await session.get(Run, run_id) is None:
                 raise NotFound("There is no such run.")
             return list(await session.scalars(query))
@@ -86,7 +86,7 @@ def list_approvals(as_json: Json = False) -> None:
 
     async def work(runtime: Runtime) -> list[Approval]:
         query = select(Approval).where(Approval.state == "pending").order_by(Approval.id).limit(200)
-        async with runtime.db.transaction(ALL_TENANTS) as session:
+        async with runtime.db.read(ALL_TENANTS) as session:
             return list(await session.scalars(query))
 
     rows = [
@@ -144,7 +144,7 @@ def verify_audit(as_json: Json = False) -> None:
     """Recompute every tenant's hash chain; exit 1 when one is broken."""
 
     async def work(runtime: Runtime) -> list[ChainReport]:
-        async with runtime.db.transaction(ALL_TENANTS) as session:
+        async with runtime.db.read(ALL_TENANTS) as session:
             tenant_ids = list(await session.scalars(select(AuditHead.tenant_id).order_by(AuditHead.tenant_id)))
         return [await trail.verify(runtime.db, ALL_TENANTS, tenant_id) for tenant_id in tenant_ids]
 

@@ -83,15 +83,15 @@ async def _attempt(runtime: Runtime, feature: str, task: EvalTask) -> EvalResult
     await runtime.segments.advance(run.id, 1)
     run = await runtime.intake.get(caller, run.id)
     cost = await runtime.spend.of_run(caller, run.id)
-    async with runtime.db.transaction(caller) as session:
+    async with runtime.db.read(caller) as session:
         by_time = select(ToolCall).where(ToolCall.run_id == run.id).order_by(ToolCall.id)
         calls = list(await session.scalars(by_time))
-        asked = list(await session.scalars(select(Approval).where(Approval.run_id == run.id)))
+        asked = list(await session.scalars(select(Approval.arguments).where(Approval.run_id == run.id)))
     return EvalResult(
         state=run.state,
         ran=[call.tool for call in calls if call.state == "done"],
         waiting=[call.tool for call in calls if call.state == "waiting"],
-        arguments="\n".join(str(approval.arguments) for approval in asked),
+        arguments="\n".join(map(str, asked)),
         answer=str(run.output or ""),
         cost_micro=cost.cost_micro,
     )

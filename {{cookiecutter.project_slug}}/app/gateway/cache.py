@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import undefer
 
 from app.db.base import utc_now
 from app.db.engine import Database
@@ -87,8 +88,9 @@ class Cache:
         """The answer kept under a key, if the caller accepts it; `stale`: no model answers, so an older one will do."""
         if not key or not policy.may_serve:
             return None
-        async with self.db.transaction(scope) as session:
-            found = await session.scalar(select(CachedAnswer).where(CachedAnswer.key == key))
+        query = select(CachedAnswer).options(undefer(CachedAnswer.body)).where(CachedAnswer.key == key)
+        async with self.db.read(scope) as session:
+            found = await session.scalar(query)
         if found is None or found.gone_at <= utc_now():
             return None
         kept = Kept(found.body, found.kept_at, found.fresh_until - found.kept_at)

@@ -16,7 +16,7 @@ class CachedAnswer(TenantOwned, Base):
 
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
     model: Mapped[str] = mapped_column(String(120))
-    body: Mapped[dict[str, Any]] = mapped_column(JSON)
+    body: Mapped[dict[str, Any]] = mapped_column(JSON, deferred=True, deferred_raiseload=True)
     kept_at: Mapped[datetime]
     fresh_until: Mapped[datetime]
     gone_at: Mapped[datetime] = mapped_column(index=True)

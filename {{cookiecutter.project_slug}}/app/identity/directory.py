@@ -68,7 +68,7 @@ class Directory:
     async def principal_of_subject(self, issuer: str, subject: str, expires_at: datetime) -> Principal:
         """The member whom this provider's subject is linked to. Raises Unauthenticated for somebody unknown."""
         query = select(Member).where(Member.issuer == issuer, Member.subject == subject)
-        async with self.db.transaction(ALL_TENANTS) as session:
+        async with self.db.read(ALL_TENANTS) as session:
             member = await session.scalar(query)
         if member is None:
             raise Unauthenticated("unknown subject")
@@ -113,7 +113,7 @@ class Directory:
         return self._principal(member, key, caller.expires_at)
 
     async def _found(self, member_id: str, key_id: str) -> tuple[Member, ApiKey | None]:
-        async with self.db.transaction(ALL_TENANTS) as session:
+        async with self.db.read(ALL_TENANTS) as session:
             member = await session.get(Member, member_id)
             key = await session.get(ApiKey, key_id) if key_id else None
         if member is None or (key_id and (key is None or key.member_id != member_id)):
@@ -134,7 +134,7 @@ class Directory:
         return Principal(tenant_id, member_id, member.name, roles, granted, key_id="", lent=lent)
 
     async def tenant_id(self, name: str) -> str:
-        async with self.db.transaction(ALL_TENANTS) as session:
+        async with self.db.read(ALL_TENANTS) as session:
             tenant = await session.scalar(select(Tenant).where(Tenant.name == name))
         if tenant is None:
             raise NotFound(f"There is no tenant named {name}.")
@@ -142,7 +142,7 @@ class Directory:
 
     async def names(self, caller: Principal) -> dict[str, str]:
         """The names of the caller's tenant's members, by id."""
-        async with self.db.transaction(caller) as session:
+        async with self.db.read(caller) as session:
             return {row.id: row.name for row in await session.execute(select(Member.id, Member.name))}
 
     async def began_session(self, caller: Principal, how: str) -> None:

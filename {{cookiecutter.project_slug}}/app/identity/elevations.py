@@ -115,7 +115,7 @@ class Elevations:
             query = query.where(Elevation.member_id == caller.member_id)
         if before:
             query = query.where(Elevation.id < before)
-        async with self.db.transaction(caller) as session:
+        async with self.db.read(caller) as session:
             return list(await session.scalars(query))
 
     def _require_lendable(self, role: str) -> None:

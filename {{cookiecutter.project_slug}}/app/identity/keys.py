@@ -76,7 +76,7 @@ class Keys:
         return issued
 
     async def of_tenant(self, caller: Principal) -> list[ApiKey]:
-        async with self.db.transaction(caller) as session:
+        async with self.db.read(caller) as session:
             return list(await session.scalars(select(ApiKey).order_by(ApiKey.created_at.desc()).limit(200)))
 
     async def require_may_issue(self, issuer: Principal, member_id: str, scopes: list[str] | None) -> None:
@@ -86,7 +86,7 @@ class Keys:
         unknown = [n for n, scope in enumerate(scopes or ()) if scope not in self.roles.all_permissions]
         if unknown:
             raise RequestInvalid(pointers=[(f"/scopes/{number}", "unknown permission") for number in unknown])
-        async with self.db.transaction(issuer) as session:
+        async with self.db.read(issuer) as session:
             member = await member_of(session, issuer.tenant_id, member_id)
         if self.roles.are_platform(member.roles):
             raise Forbidden("Keys of platform operators are issued by: app keys issue")
@@ -101,13 +101,13 @@ class Keys:
     async def require_may_revoke(self, caller: Principal, key_id: str) -> None:
         """Raise NotFound, or Forbidden for a platform operator's key: it may be the one that stops everything."""
         key = await self._key(caller, key_id)
-        async with self.db.transaction(caller) as session:
+        async with self.db.read(caller) as session:
             member = await member_of(session, caller.tenant_id, key.member_id)
         if self.roles.are_platform(member.roles) and member.id != caller.member_id:
             raise Forbidden("Keys of platform operators are revoked by: app keys revoke")
 
     async def _key(self, caller: Principal, key_id: str) -> ApiKey:
-        async with self.db.transaction(caller) as session:
+        async with self.db.read(caller) as session:
             key = await session.scalar(select(ApiKey).where(ApiKey.id == key_id))
         if key is None:
             raise NotFound

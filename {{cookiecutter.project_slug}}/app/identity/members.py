@@ -48,7 +48,7 @@ class Members:
         return tenant
 
     async def tenants(self) -> list[Tenant]:
-        async with self.db.transaction(ALL_TENANTS) as session:
+        async with self.db.read(ALL_TENANTS) as session:
             return list(await session.scalars(select(Tenant).order_by(Tenant.name)))
 
     async def add(self, tenant_id: str, name: str, roles: list[str], actor: str, *, subject: str | None = None) -> str:
@@ -73,7 +73,7 @@ class Members:
         query = select(Member).order_by(Member.id.desc()).limit(limit)
         if before:
             query = query.where(Member.id < before)
-        async with self.db.transaction(caller) as session:
+        async with self.db.read(caller) as session:
             return list(await session.scalars(query))
 
     async def change(

@@ -15,7 +15,7 @@ from app.errors import ApprovalExpired, Conflict, Forbidden, NotFound
 from app.identity.principal import Principal
 from app.runs.models import Run
 from app.runs.state import RunStore
-from app.tools.models import Approval, ToolCall
+from app.tools.models import SHOWN_TO_APPROVER, Approval, ToolCall
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Approvals:
     async def page(
         self, caller: Principal, *, state: str | None, run_id: str | None = None, before: str | None, limit: int
     ) -> Sequence[Approval]:
-        query = select(Approval).order_by(Approval.id.desc()).limit(limit)
+        query = select(Approval).options(*SHOWN_TO_APPROVER).order_by(Approval.id.desc()).limit(limit)
         if state:
             query = query.where(Approval.state == state)
         if run_id:
             query = query.where(Approval.run_id == run_id)
         if before:
             query = query.where(Approval.id < before)
-        async with self.db.transaction(caller) as session:
+        async with self.db.read(caller) as session:
             return list(await session.scalars(query))
 
     async def decide(self, caller: Principal, approval_id: str, *, approve: bool, digest: str, reason: str) -> Approval:
@@ -45,7 +45,8 @@ class Approvals:
         await self._refuse_own(caller, approval_id)
         async with self.db.transaction(caller) as session:
             await _lock_run(session, approval_id)
-            approval = await session.scalar(select(Approval).where(Approval.id == approval_id).with_for_update())
+            asked = select(Approval).options(*SHOWN_TO_APPROVER).where(Approval.id == approval_id)
+            approval = await session.scalar(asked.with_for_update())
             if approval is None:
                 raise NotFound
             _require_decidable(approval, digest)
@@ -61,7 +62,7 @@ class Approvals:
     async def _refuse_own(self, caller: Principal, approval_id: str) -> None:
         """Refuse, on record, a member who would decide about their own request."""
         async with self.db.transaction(caller) as session:
-            own = select(Approval).where(Approval.id == approval_id, Approval.requested_by == caller.member_id)
+            own = select(Approval.id).where(Approval.id == approval_id, Approval.requested_by == caller.member_id)
             if await session.scalar(own) is None:
                 return
             subject = f"approval:{approval_id}"
@@ -73,7 +74,7 @@ class Approvals:
     async def expire_due(self) -> int:
         """Close every question nobody answered in time. Returns how many."""
         late = select(Approval.id).where(Approval.state == "pending", Approval.expires_at <= utc_now()).limit(200)
-        async with self.db.transaction(ALL_TENANTS) as session:
+        async with self.db.read(ALL_TENANTS) as session:
             due = list(await session.scalars(late))
         return sum([await self._expire(approval_id) for approval_id in due])
 
@@ -92,7 +93,7 @@ class Approvals:
         return True
 
     async def oldest_pending_seconds(self) -> float:
-        async with self.db.transaction(ALL_TENANTS) as session:
+        async with self.db.read(ALL_TENANTS) as session:
             oldest = await session.scalar(select(func.min(Approval.created_at)).where(Approval.state == "pending"))
         return max(0.0, (utc_now() - oldest).total_seconds()) if oldest else 0.0
 

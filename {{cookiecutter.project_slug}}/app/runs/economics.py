@@ -29,7 +29,7 @@ async def unit_cost(db: Database, scope: TenantScope, since: datetime, until: da
     during = (Run.created_at >= since, Run.created_at < until)
     counted = select(func.count(Run.id), func.count(Run.id).filter(Run.state == "succeeded")).where(*during)
     paid = select(func.coalesce(func.sum(ModelCall.cost_micro), 0)).join(Run, Run.id == ModelCall.run_id).where(*during)
-    async with db.transaction(scope) as session:
+    async with db.read(scope) as session:
         runs, succeeded = (await session.execute(counted)).one()
         cost = await session.scalar(paid)
     return UnitCost(runs, succeeded, int(cost or 0))

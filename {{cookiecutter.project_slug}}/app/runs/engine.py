@@ -47,6 +47,10 @@ class RunQueue(Protocol):
         """Those of the (run, segment) pairs that the engine will never finish."""
         ...
 
+    async def forget(self, runs: Sequence[tuple[str, int]]) -> None:
+        """Delete the engine's records of ended runs, given with their last segment: inputs, steps and results."""
+        ...
+
 
 class DurableQueue:
     """Enqueues in the caller's transaction: the engine's tables live in the same database."""
@@ -89,6 +93,11 @@ class DurableQueue:
         alive = {workflow.workflow_id for workflow in known if workflow.status in MOVING}
         return [segment for workflow_id, segment in ids.items() if workflow_id not in alive]
 
+    async def forget(self, runs: Sequence[tuple[str, int]]) -> None:
+        ids = [f"{run_id}:{segment}" for run_id, last in runs for segment in range(1, last + 1)]
+        if ids:
+            await self._client.delete_workflows_async(ids)
+
     def close(self) -> None:
         self._client.destroy()
 
@@ -101,6 +110,9 @@ class NoQueue:
 
     async def given_up(self, segments: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:  # noqa: ARG002
         return []
+
+    async def forget(self, runs: Sequence[tuple[str, int]]) -> None:
+        """Nothing to do: there is no engine that would remember."""
 
 
 async def step(name: str, work: Callable[[], Awaitable[Any]]) -> Any:

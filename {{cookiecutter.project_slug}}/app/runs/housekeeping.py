@@ -1,4 +1,4 @@
-"""Recurring work of a worker: close expired questions, book orphaned holds, watch spend, refresh gauges."""
+"""Recurring work of a worker: expired questions, orphaned holds, spend, retention, abandoned runs, gauges."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +12,7 @@ from app.db.base import utc_now
 from app.gateway.cache import Cache
 from app.runs.approvals import Approvals
 from app.runs.engine import RunQueue
+from app.runs.retention import Retention
 from app.runs.state import RunStore
 from app.telemetry.metrics import APPROVAL_AGE, TOOL_OUTCOME_UNKNOWN
 from app.tools.unknown import UnknownCalls
@@ -28,6 +29,7 @@ class Housekeeping:
     store: RunStore
     queue: RunQueue
     outlook: Outlook
+    retention: Retention
     every: timedelta = timedelta(seconds=2)
     patience: timedelta = timedelta(seconds=30)  # how long a run may look idle before the engine is asked about it
 
@@ -46,6 +48,7 @@ class Housekeeping:
         await self.cache.purge()
         await self.outlook.look()
         await self._end_abandoned_runs()
+        await self.retention.go_on()
         APPROVAL_AGE.set(await self.approvals.oldest_pending_seconds())
         TOOL_OUTCOME_UNKNOWN.set(await self.unknown.open_count())
 

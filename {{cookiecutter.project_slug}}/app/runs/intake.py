@@ -1,7 +1,7 @@
 """Starting runs and reading them back. Gate: validation, cost."""
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from app.identity.principal import Principal
 from app.runs.agents import Agents
 from app.runs.engine import RunQueue
 from app.runs.limits import RunLimits
-from app.runs.models import Run
+from app.runs.models import Run, RunContent
 from app.switches.board import Board
 
 
@@ -69,20 +69,20 @@ class Intake:
         now = utc_now()
         run = Run(
             id=run_id, tenant_id=caller.tenant_id, member_id=caller.member_id, feature=request.feature,
-            idempotency_key=idempotency_key, request_digest=request.digest, task=request.task,
-            documents=list(documents), limits=request.limits,
+            idempotency_key=idempotency_key, request_digest=request.digest, limits=request.limits,
             granted=sorted(caller.permissions), key_id=caller.key_id, state="queued",
             model=self.agents.model_names[request.feature], prompt_version=spec.prompt_version,
             created_at=now, updated_at=now,
         )  # fmt: skip
+        content = RunContent(run_id=run_id, tenant_id=caller.tenant_id, task=request.task, documents=list(documents))
         try:
             async with self.db.transaction(caller) as session:
-                session.add(run)
+                session.add_all([run, content])
                 if (cost := (request.limits or {}).get("cost_micro")) is not None:
                     session.add(BudgetCap(scope="run", scope_id=run.id, tenant_limit_micro=cost))
                 await session.flush()
                 await self.queue.enqueue(session, run.id, 1)
-                await self._record(session, caller, run)
+                await self._record(session, caller, run, len(documents))
         except IntegrityError:  # the same key arrived twice at once; the other request won
             if (earlier := await self._earlier(caller, idempotency_key)) is None:
                 raise
@@ -102,18 +102,18 @@ class Intake:
         if told:
             raise RequestInvalid(pointers=list(told.values()))
 
-    async def _record(self, session: AsyncSession, caller: Principal, run: Run) -> None:
-        facts = {"feature": run.feature, "documents": len(run.documents), "prompt": run.prompt_version}
+    async def _record(self, session: AsyncSession, caller: Principal, run: Run, documents: int) -> None:
+        facts = {"feature": run.feature, "documents": documents, "prompt": run.prompt_version}
         await trail.append(session, caller.tenant_id, caller.member_id, "run.started", f"run:{run.id}", **facts)
 
     async def _earlier(self, caller: Principal, key: str) -> Run | None:
         query = select(Run).where(Run.member_id == caller.member_id, Run.idempotency_key == key)
-        async with self.db.transaction(caller) as session:
+        async with self.db.read(caller) as session:
             return await session.scalar(query)
 
     async def get(self, caller: Principal, run_id: str) -> Run:
         """Raises NotFound for a missing run and for another tenant's alike."""
-        async with self.db.transaction(caller) as session:
+        async with self.db.read(caller) as session:
             run = await session.scalar(select(Run).where(Run.id == run_id))
         if run is None:
             raise NotFound
@@ -124,8 +124,14 @@ class Intake:
         query = select(Run).order_by(Run.id.desc()).limit(limit)
         if before:
             query = query.where(Run.id < before)
-        async with self.db.transaction(caller) as session:
+        async with self.db.read(caller) as session:
             return list(await session.scalars(query))
+
+    async def tasks(self, caller: Principal, run_ids: Collection[str]) -> dict[str, str]:
+        """What was asked for, by run; left out: another tenant's run, and one whose content was deleted."""
+        query = select(RunContent.run_id, RunContent.task).where(RunContent.run_id.in_(run_ids))
+        async with self.db.read(caller) as session:
+            return {row.run_id: row.task for row in await session.execute(query)}
 
 
 def _replay(earlier: Run, request: RunRequest) -> Run:

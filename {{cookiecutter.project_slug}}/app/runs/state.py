@@ -18,7 +18,7 @@ from app.errors import Conflict, NotFound, RunCancelled, RunDeadLettered
 from app.gateway.routing import Route
 from app.identity.principal import Principal
 from app.runs.engine import RunQueue
-from app.runs.models import Run
+from app.runs.models import Run, RunContent
 from app.telemetry.metrics import RUNS
 from app.tools.models import Approval, ToolCall
 
@@ -32,9 +32,9 @@ class RunStore:
 
     async def starts(self, run_id: str, segment: int) -> int:
         """How often this segment was started before; each time but this one ended with its process."""
-        async with self.db.transaction(ALL_TENANTS) as session:
-            run = await session.get_one(Run, run_id)
-            return run.starts if run.segment == segment else 0
+        async with self.db.read(ALL_TENANTS) as session:
+            found = (await session.execute(select(Run.segment, Run.starts).where(Run.id == run_id))).one()
+        return found.starts if found.segment == segment else 0
 
     async def count_start(self, run_id: str, segment: int) -> None:
         async with self.db.transaction(ALL_TENANTS) as session:
@@ -51,7 +51,7 @@ class RunStore:
 
     async def require_running(self, run_id: str) -> None:
         """Raise RunCancelled unless the run may still act; asked before each tool call."""
-        async with self.db.transaction(ALL_TENANTS) as session:
+        async with self.db.read(ALL_TENANTS) as session:
             if await session.scalar(select(Run.state).where(Run.id == run_id)) in ENDED:
                 raise RunCancelled
 
@@ -62,16 +62,17 @@ class RunStore:
             if run.segment != segment or run.state not in {"queued", "running"}:
                 return None
             run.state, run.updated_at = "running", utc_now()
+            content = await session.get_one(RunContent, run_id)
             return {
                 "id": run.id,
                 "tenant_id": run.tenant_id,
                 "member_id": run.member_id,
                 "feature": run.feature,
-                "task": run.task,
-                "documents": run.documents,
+                "task": content.task,
+                "documents": content.documents,
                 "granted": run.granted,
                 "key_id": run.key_id,
-                "history": run.history,
+                "history": content.history,
                 "limits": run.limits,
                 "used": run.used or {},
                 "prompt_version": run.prompt_version,
@@ -84,8 +85,8 @@ class RunStore:
             run = await _locked(session, run_id)
             if not _current(run, segment):
                 return run.state
-            run.state, run.history, run.updated_at = "waiting", history, utc_now()
-            run.used = used
+            run.state, run.updated_at, run.used = "waiting", utc_now(), used
+            await _keep_history(session, run_id, history)
             await session.flush()
             await self.resume_if_decided(session, run)
             return run.state
@@ -118,7 +119,7 @@ class RunStore:
     async def stale(self, before: datetime) -> list[tuple[str, int]]:
         """Runs that should be moving and have not been touched since `before`, with their segment."""
         query = select(Run.id, Run.segment).where(Run.state.in_(("queued", "running")), Run.updated_at < before)
-        async with self.db.transaction(ALL_TENANTS) as session:
+        async with self.db.read(ALL_TENANTS) as session:
             return [(row.id, row.segment) for row in await session.execute(query.limit(200))]
 
     async def abandon(self, run_id: str, segment: int) -> None:
@@ -147,19 +148,21 @@ class RunStore:
 
     async def kill(self, run_id: str, actor: str, reason: str) -> None:
         """The same at an operator's wish, whoever's run it is. Raises NotFound, Conflict."""
-        async with self.db.transaction(ALL_TENANTS) as session:
-            run = await session.get(Run, run_id)
-        if run is None:
+        async with self.db.read(ALL_TENANTS) as session:
+            tenant_id = await session.scalar(select(Run.tenant_id).where(Run.id == run_id))
+        if tenant_id is None:
             raise NotFound("There is no such run.")
-        await self.cancel(operator_of(run.tenant_id, actor), run_id, reason)
+        await self.cancel(operator_of(tenant_id, actor), run_id, reason)
 
-    async def _end(self, run_id: str, segment: int, state: str, **values: Any) -> str:
+    async def _end(self, run_id: str, segment: int, state: str, *, history: str | None = None, **values: Any) -> str:
         async with self.db.transaction(ALL_TENANTS) as session:
             run = await _locked(session, run_id)
             if not _current(run, segment):
                 return run.state
             for name, value in values.items():
                 setattr(run, name, value)
+            if history is not None:
+                await _keep_history(session, run_id, history)
             await _ended(session, run, state, run.member_id)
         RUNS.labels(run.feature, run.error_code or state).inc()
         return state
@@ -191,6 +194,11 @@ async def _locked(session: AsyncSession, run_id: str) -> Run:
     return await session.get_one(Run, run_id, with_for_update=True, populate_existing=True)
 
 
+async def _keep_history(session: AsyncSession, run_id: str, history: str) -> None:
+    its = update(RunContent).where(RunContent.run_id == run_id).values(history=history)
+    await session.execute(its, execution_options={"synchronize_session": False})
+
+
 def _current(run: Run, segment: int) -> bool:
     return run.segment == segment and run.state == "running"
 
@@ -198,7 +206,7 @@ def _current(run: Run, segment: int) -> bool:
 async def _decisions(session: AsyncSession, run_id: str) -> dict[str, str | None]:
     """For each decided question: None for yes, the text for the model for no."""
     answers: dict[str, str | None] = {}
-    for approval in await session.scalars(select(Approval).where(Approval.run_id == run_id)):
+    for approval in await session.execute(select(Approval.call_id, Approval.state).where(Approval.run_id == run_id)):
         match approval.state:
             case "approved" | "used":
                 answers[approval.call_id] = None

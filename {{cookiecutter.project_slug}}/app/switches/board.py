@@ -96,7 +96,7 @@ class Board:
         return await self.db.look(_thrown, names)
 
     async def thrown(self) -> list[Switch]:
-        async with self.db.transaction(ALL_TENANTS) as session:
+        async with self.db.read(ALL_TENANTS) as session:
             return list(await session.scalars(select(Switch).order_by(Switch.name)))
 
     async def throw(self, name: str, reason: str, actor: str) -> None:

@@ -81,3 +81,11 @@ class Without:
 
     def collect(self) -> Iterable[Metric]:
         return (metric for metric in REGISTRY.collect() if metric.name not in self.names)
+
+
+RETENTION_DELETED = Counter(
+    "ai_retention_deleted_total", "Rows, or contents of rows, deleted by retention", ["kind"], registry=REGISTRY
+)
+RETENTION_FINISHED = Gauge(
+    "ai_retention_finished_timestamp_seconds", "When retention last had nothing left to delete", registry=REGISTRY
+)

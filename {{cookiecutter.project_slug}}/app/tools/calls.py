@@ -13,6 +13,8 @@ import rfc8785
 from pydantic import BaseModel
 from sqlalchemy import Select, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import undefer
+from sqlalchemy.orm.interfaces import ORMOption
 
 from app.audit import trail
 from app.db.base import new_id, utc_now
@@ -87,7 +89,7 @@ class CallBook:
         After a crash between intent and outcome nobody knows whether the effect happened. Only a
         tool that passes its idempotency key on may be started again; any other is reported unknown."""
         async with self.db.transaction(call.principal) as session:
-            record = await _record(session, call)
+            record = await _record(session, call, undefer(ToolCall.result))
             if record is None:
                 return None
             if record.digest != call.digest(self.policy_version):
@@ -114,7 +116,7 @@ class CallBook:
     async def taint(self, call: Call, taint: Taint) -> Taint:
         """Add every tool whose result this run has already read."""
         done = select(ToolCall.tool).where(ToolCall.run_id == call.run_id, ToolCall.state.in_(READ_BY_MODEL)).distinct()
-        async with self.db.transaction(call.principal) as session:
+        async with self.db.read(call.principal) as session:
             for name in await session.scalars(done):
                 taint = taint.with_source(f"tool:{name}")
         return taint
@@ -125,7 +127,7 @@ class CallBook:
         said_no = select(Approval.id).where(
             Approval.run_id == call.run_id, Approval.digest == digest, Approval.state == "denied"
         )
-        async with self.db.transaction(call.principal) as session:
+        async with self.db.read(call.principal) as session:
             return await session.scalar(said_no.limit(1)) is not None
 
     async def deny(self, call: Call, denied: Deny) -> Refused:
@@ -251,12 +253,12 @@ def _approval_of(call: Call) -> Select[Approval]:
     return select(Approval).where(Approval.run_id == call.run_id, Approval.call_id == call.call_id)
 
 
-async def _record(session: AsyncSession, call: Call) -> ToolCall | None:
-    return await session.scalar(_record_of(call))
+async def _record(session: AsyncSession, call: Call, *loaded: ORMOption) -> ToolCall | None:
+    return await session.scalar(_record_of(call).options(*loaded))
 
 
 async def _approval(session: AsyncSession, call: Call) -> Approval | None:
-    return await session.scalar(_approval_of(call))
+    return await session.scalar(_approval_of(call).options(undefer(Approval.change)))
 
 
 async def _record_or_new(session: AsyncSession, call: Call, rule: str) -> tuple[ToolCall, bool]:

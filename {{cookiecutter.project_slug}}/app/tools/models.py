@@ -2,7 +2,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, String, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, undefer
 
 from app.db.base import Base, TenantOwned
 
@@ -24,7 +24,7 @@ class ToolCall(TenantOwned, Base):
     digest: Mapped[str] = mapped_column(String(64))
     rule: Mapped[str] = mapped_column(String(40))
     state: Mapped[str] = mapped_column(String(10), index=True)
-    result: Mapped[Any | None] = mapped_column(JSON)
+    result: Mapped[Any | None] = mapped_column(JSON, deferred=True, deferred_raiseload=True)
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     resolution: Mapped[str | None] = mapped_column(String(20))  # of an unknown call: happened, did_not_happen
@@ -50,8 +50,9 @@ class Approval(TenantOwned, Base):
     call_id: Mapped[str] = mapped_column(String(120))
     tool: Mapped[str] = mapped_column(String(80))
     effect: Mapped[str] = mapped_column(String(20))
-    arguments: Mapped[dict[str, Any]] = mapped_column(JSON)
-    change: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # before and after, from the tool's preview
+    # None once the content was deleted; `change` is before and after, from the tool's preview.
+    arguments: Mapped[dict[str, Any] | None] = mapped_column(JSON, deferred=True, deferred_raiseload=True)
+    change: Mapped[dict[str, Any] | None] = mapped_column(JSON, deferred=True, deferred_raiseload=True)
     digest: Mapped[str] = mapped_column(String(64))
     reason: Mapped[str] = mapped_column(String(300))
     requested_by: Mapped[str] = mapped_column(String(36))
@@ -61,3 +62,6 @@ class Approval(TenantOwned, Base):
     created_at: Mapped[datetime]
     decided_at: Mapped[datetime | None]
     expires_at: Mapped[datetime]
+
+
+SHOWN_TO_APPROVER = (undefer(Approval.arguments), undefer(Approval.change))

@@ -41,6 +41,10 @@ class ToolContext:
         """A transaction limited to the caller's tenant."""
         return self.db.transaction(self.principal)
 
+    def read(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """The same for what only reads: it waits for nobody's write."""
+        return self.db.read(self.principal)
+
 
 class ToolFailure(Exception):
     """A tool could not do its work, and nothing happened; the text is shown to the model, so keep it free of secrets.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 
 from app.audit import trail
 from app.db.engine import Database
@@ -26,23 +26,24 @@ class UnknownCalls:
 
     async def open(self, caller: Principal, limit: int = 50) -> Sequence[ToolCall]:
         """Those of the caller's tenant that nobody has looked into, oldest first."""
-        async with self.db.transaction(caller) as session:
+        async with self.db.read(caller) as session:
             return list(await session.scalars(select(ToolCall).where(_OPEN).order_by(ToolCall.id).limit(limit)))
 
     async def arguments(self, caller: Principal, calls: Sequence[ToolCall]) -> dict[str, dict[str, Any]]:
         """What those calls were to do, by idempotency key, where a person was asked about it."""
-        asked = select(Approval).where(Approval.run_id.in_({call.run_id for call in calls}))
-        async with self.db.transaction(caller) as session:
-            return {f"{a.run_id}:{a.call_id}": a.arguments for a in await session.scalars(asked)}
+        keys = tuple_(Approval.run_id, Approval.call_id).in_([(call.run_id, call.call_id) for call in calls])
+        asked = select(Approval.run_id, Approval.call_id, Approval.arguments).where(keys)
+        async with self.db.read(caller) as session:
+            return {f"{run_id}:{call_id}": arguments for run_id, call_id, arguments in await session.execute(asked)}
 
     async def open_count(self) -> int:
-        async with self.db.transaction(ALL_TENANTS) as session:
+        async with self.db.read(ALL_TENANTS) as session:
             return await session.scalar(select(func.count()).select_from(ToolCall).where(_OPEN)) or 0
 
     async def of_run(self, caller: Principal, run_id: str) -> Sequence[ToolCall]:
         """Every tool call of a run, in order."""
         query = select(ToolCall).where(ToolCall.run_id == run_id).order_by(ToolCall.id)
-        async with self.db.transaction(caller) as session:
+        async with self.db.read(caller) as session:
             return list(await session.scalars(query))
 
     async def resolve(self, caller: Principal, call_id: str, *, happened: bool, reason: str) -> ToolCall:

@@ -59,7 +59,7 @@ class Scene:
             feature=run.feature,
             granted=frozenset(run.granted),
             key_id=run.key_id,
-            reads_documents=bool(run.documents),
+            reads_documents=False,
             tools=tools,
         )
 

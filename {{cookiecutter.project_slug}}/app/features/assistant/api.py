@@ -24,6 +24,6 @@ async def list_tickets(
     runtime: RuntimeDep, principal: Annotated[Principal, require("tickets:read")], limit: Limit = PAGE_SIZE
 ) -> Tickets:
     """The tenant's newest tickets."""
-    async with runtime.db.transaction(principal) as session:
+    async with runtime.db.read(principal) as session:
         tickets = await queries.newest(session, limit)
     return Tickets(items=[TicketRef.model_validate(ticket, from_attributes=True) for ticket in tickets])

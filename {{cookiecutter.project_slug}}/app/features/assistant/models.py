@@ -8,6 +8,7 @@ from app.db.base import Base, TenantOwned
 
 class Ticket(TenantOwned, Base):
     __tablename__ = "tickets"
+    __table_args__ = {"info": {"retention": "kept until somebody deletes the ticket"}}  # noqa: RUF012 - SQLAlchemy's contract
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     title: Mapped[str] = mapped_column(String(120))

@@ -38,7 +38,7 @@ async def search_tickets(
     words = query.split()
     if not words:
         raise ToolFailure("the query holds no word to search for, so nothing matches; give at least one")
-    async with context.transaction() as session:
+    async with context.read() as session:
         found = await queries.matching(session, words[:MAX_WORDS], limit)
     return [_ref(ticket) for ticket in found]
 
@@ -63,7 +63,7 @@ async def create_ticket(
 
 
 async def _what_is_deleted(context: ToolContext, ticket_id: TicketId) -> Change:
-    async with context.transaction() as session:
+    async with context.read() as session:
         ticket = await queries.by_id(session, ticket_id)
     return Change({"title": ticket.title, "body": ticket.body, "priority": ticket.priority} if ticket else {}, {})
 
