@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     run_max_model_calls: int = Field(12, ge=1, le=100)
     run_max_tool_calls: int = Field(20, ge=1, le=200)
     run_timeout_s: int = Field(120, ge=1, le=3600)
+    require_distinct_key_holders: bool = True  # of who asks for an action and who approves it, see docs/access.md
     approval_ttl_s: int = Field(3600, ge=1, le=86_400)
     request_max_bytes: int = Field(1_000_000, ge=1_000, le=50_000_000)
     worker_concurrency: int = Field(8, ge=1, le=256)
@@ -133,6 +134,8 @@ class Settings(BaseSettings):
         if self.model_provider not in {"offline", "bedrock"} and self.model_api_key is None:
             problems.append(f"MODEL_API_KEY: needed because MODEL_PROVIDER is {self.model_provider}")
         problems.extend(self._oidc_gaps())
+        if not self.require_distinct_key_holders and self.oidc_issuer:
+            problems.append("REQUIRE_DISTINCT_KEY_HOLDERS: off only without OIDC_ISSUER, where people sign in")
         if "*" in self.cors_origins:
             problems.append("CORS_ORIGINS: name each origin; * would let any page read the API")
         if any(network.prefixlen == 0 for network in self.trusted_proxies):

@@ -17,12 +17,13 @@ from app.console import session
 from app.console.session import SessionDep, SignedOut
 from app.errors import AppError, AuthUnavailable, CredentialExpired, NotFound, RateLimited, Unauthenticated
 from app.identity import tokens
+from app.identity.keys import LIFETIME, IssuedKey
 from app.identity.principal import Principal
 from app.identity.sign_in import Attempt
 from app.runtime import Runtime
 
 HERE = Path(__file__).parent
-SHOWN = ("approvals:read", "approvals:decide", "runs:read", "usage:read")
+SHOWN = ("approvals:read", "approvals:decide", "runs:read", "usage:read", "keys:self", "keys:redeem")
 router = APIRouter(prefix="/console", include_in_schema=False)
 templates = Jinja2Templates(HERE / "templates")
 templates.env.filters["money"] = shown
@@ -126,11 +127,14 @@ async def overview(request: Request, runtime: RuntimeDep, current: SessionDep) -
         "who": who,
         "csrf": current.csrf,
         "notice": session.read_notice(request, runtime.settings),
-        "names": await runtime.directory.names(who),
         "allowed": {name: who.can(name) for name in SHOWN},
     }
     if who.can("approvals:read"):
-        page["approvals"] = await runtime.approvals.page(who, state="pending", before=None, limit=50)
+        page["approvals"] = pending = await runtime.approvals.page(who, state="pending", before=None, limit=50)
+        page["decided"] = await runtime.approvals.decided(who, limit=10)
+        people = [member for one in (*pending, *page["decided"]) for member in (one.requested_by, one.decided_by)]
+        page["names"] = await runtime.directory.names(who, people)
+        page["refusals"] = {one.id: runtime.approvals.refusal(who, one) for one in pending}
         page["unknown"] = await runtime.unknown.open(who)
         page["asked"] = await runtime.unknown.arguments(who, page["unknown"])
         page["tasks"] = await _tasks(runtime, who, {approval.run_id for approval in page["approvals"]})
@@ -143,6 +147,38 @@ async def overview(request: Request, runtime: RuntimeDep, current: SessionDep) -
     response = templates.TemplateResponse(request, "overview.html", page)
     session.forget_notice(response)
     return response
+
+
+@router.post("/keys")
+async def issue_own_key(request: Request, runtime: RuntimeDep, current: SessionDep, csrf: Field) -> Response:
+    """A key that nobody else has seen, for who signed in at the provider; shown on this page and never again."""
+    current.require_token(csrf)
+    current.principal.require("keys:self")
+    try:
+        issued = await runtime.keys.issue_own(current.principal, scopes=None, lifetime=LIFETIME)
+    except AppError as error:
+        return _back(runtime, error.detail)
+    return _key_page(request, runtime, issued)
+
+
+@router.post("/key-claims")
+async def redeem_key_claim(
+    request: Request, runtime: RuntimeDep, current: SessionDep, csrf: Field, claim: Field = ""
+) -> Response:
+    """The key of a claim, for the member it was created for, signed in at the provider."""
+    current.require_token(csrf)
+    current.principal.require("keys:redeem")
+    try:
+        issued = await runtime.key_claims.redeem(current.principal, claim.strip())
+    except AppError as error:
+        return _back(runtime, error.detail)
+    return _key_page(request, runtime, issued)
+
+
+def _key_page(request: Request, runtime: Runtime, issued: IssuedKey) -> Response:
+    # No redirect: what the next page says travels in a cookie, which is signed and can be read.
+    page = {"service": runtime.settings.service, "issued": issued}
+    return templates.TemplateResponse(request, "key.html", page, headers={"Cache-Control": "no-store"})
 
 
 @router.post("/approvals")

@@ -19,6 +19,7 @@ from app.api import (
     elevations,
     events,
     health,
+    key_claims,
     keys,
     members,
     problems,
@@ -39,7 +40,7 @@ from app.runs.limits import RunLimits
 from app.settings import Settings
 from app.telemetry.metrics import REGISTRY
 
-ROUTERS = (health, chat, runs, events, calls, approvals, usage, keys, members, elevations, audit, switches)
+ROUTERS = (health, chat, runs, events, calls, approvals, usage, keys, key_claims, members, elevations, audit, switches)
 
 
 def create_app(settings: Settings) -> FastAPI:

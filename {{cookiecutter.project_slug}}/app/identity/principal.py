@@ -17,7 +17,7 @@ class Principal:
     expires_at: datetime | None = None  # of its credential
     scopes: frozenset[str] | None = None  # what its key is limited to; None: everything the roles grant
     lent: frozenset[str] = frozenset()  # permissions that only a lent role gives, see `elevations`
-    hands: frozenset[str] | None = frozenset()  # members its key has gone through; None: nobody wrote it down
+    hands: frozenset[str] | None = None  # members its key has gone through; None: not on record
 
     @property
     def own(self) -> frozenset[str]:

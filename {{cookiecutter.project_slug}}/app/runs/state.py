@@ -64,6 +64,7 @@ class RunStore:
                 "documents": run.documents,
                 "granted": run.granted,
                 "key_id": run.key_id,
+                "issuer_chain": run.issuer_chain,
                 "history": run.history,
                 "limits": run.limits,
                 "used": run.used or {},
