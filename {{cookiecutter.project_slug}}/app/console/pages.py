@@ -17,7 +17,6 @@ from app.console import session
 from app.console.session import SessionDep, SignedOut
 from app.errors import AppError, AuthUnavailable, CredentialExpired, NotFound, RateLimited, Unauthenticated
 from app.identity import tokens
-from app.identity.keys import LIFETIME, IssuedKey
 from app.identity.principal import Principal
 from app.identity.sign_in import Attempt
 from app.runtime import Runtime
@@ -149,38 +148,6 @@ async def overview(request: Request, runtime: RuntimeDep, current: SessionDep) -
     return response
 
 
-@router.post("/keys")
-async def issue_own_key(request: Request, runtime: RuntimeDep, current: SessionDep, csrf: Field) -> Response:
-    """A key that nobody else has seen, for who signed in at the provider; shown on this page and never again."""
-    current.require_token(csrf)
-    current.principal.require("keys:self")
-    try:
-        issued = await runtime.keys.issue_own(current.principal, scopes=None, lifetime=LIFETIME)
-    except AppError as error:
-        return _back(runtime, error.detail)
-    return _key_page(request, runtime, issued)
-
-
-@router.post("/key-claims")
-async def redeem_key_claim(
-    request: Request, runtime: RuntimeDep, current: SessionDep, csrf: Field, claim: Field = ""
-) -> Response:
-    """The key of a claim, for the member it was created for, signed in at the provider."""
-    current.require_token(csrf)
-    current.principal.require("keys:redeem")
-    try:
-        issued = await runtime.key_claims.redeem(current.principal, claim.strip())
-    except AppError as error:
-        return _back(runtime, error.detail)
-    return _key_page(request, runtime, issued)
-
-
-def _key_page(request: Request, runtime: Runtime, issued: IssuedKey) -> Response:
-    # No redirect: what the next page says travels in a cookie, which is signed and can be read.
-    page = {"service": runtime.settings.service, "issued": issued}
-    return templates.TemplateResponse(request, "key.html", page, headers={"Cache-Control": "no-store"})
-
-
 @router.post("/approvals")
 async def decide(
     request: Request, runtime: RuntimeDep, current: SessionDep, csrf: Field, reason: Field = ""
@@ -189,7 +156,7 @@ async def decide(
     current.require_token(csrf)
     current.principal.require("approvals:decide")
     if len(reason.strip()) < 3:
-        return _back(runtime, "Give a reason of at least three characters.")
+        return back(runtime, "Give a reason of at least three characters.")
     form = await request.form()
     told = []
     for name, choice in form.items():
@@ -197,7 +164,7 @@ async def decide(
         if approval_id != name and choice in {"approve", "deny"}:
             digest = str(form.get(f"digest:{approval_id}", ""))
             told.append(await _decided(runtime, current.principal, approval_id, str(choice), digest, reason.strip()))
-    return _back(runtime, " ".join(told) or "Nothing was chosen.")
+    return back(runtime, " ".join(told) or "Nothing was chosen.")
 
 
 async def _decided(runtime: Runtime, who: Principal, approval_id: str, choice: str, digest: str, reason: str) -> str:
@@ -223,7 +190,7 @@ async def resolve(
     current.require_token(csrf)
     current.principal.require("approvals:decide")
     if len(reason.strip()) < 3:
-        return _back(runtime, "Say in at least three characters what you found.")
+        return back(runtime, "Say in at least three characters what you found.")
     try:
         call = await runtime.unknown.resolve(
             current.principal, call_id, happened=outcome == "happened", reason=reason.strip()
@@ -231,10 +198,11 @@ async def resolve(
         notice = f"{call.tool}: on record as {outcome.replace('_', ' ')}."
     except AppError as error:
         notice = error.detail
-    return _back(runtime, notice)
+    return back(runtime, notice)
 
 
-def _back(runtime: Runtime, notice: str) -> Response:
+def back(runtime: Runtime, notice: str) -> Response:
+    """To the console's first page, which says this once."""
     response = RedirectResponse("/console", 303)
     session.leave_notice(response, runtime.settings, notice[:1000])
     return response

@@ -31,7 +31,7 @@ from app.api.limits import RateLimits
 from app.api.middleware import RequestEnvelope, security_headers
 from app.bootstrap import open_runtime
 from app.budgets.caps import Caps
-from app.console import pages
+from app.console import key_pages, pages
 from app.features import FEATURES
 from app.gateway.catalog import Catalog
 from app.identity.roles import Roles
@@ -79,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
         if feature.router is not None:
             app.include_router(feature.router)
     pages.install(app)
+    app.include_router(key_pages.router)
     roles = Roles.load(settings.config_dir / "roles.toml")
     known = {
         "features": [feature.name for feature in FEATURES],

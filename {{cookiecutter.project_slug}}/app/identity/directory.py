@@ -1,6 +1,6 @@
 """Who somebody is and what they may do, read afresh each time it is asked. Gate: access."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hmac import compare_digest
@@ -140,7 +140,7 @@ class Directory:
             raise NotFound(f"There is no tenant named {name}.")
         return tenant.id
 
-    async def names(self, caller: Principal, ids: Iterable[str | None]) -> dict[str, str]:
+    async def names(self, caller: Principal, ids: Sequence[str | None]) -> dict[str, str]:
         """The names of these members of the caller's tenant, by id."""
         query = select(Member.id, Member.name).where(Member.id.in_({one for one in ids if one}))
         async with self.db.transaction(caller) as session:

@@ -11,7 +11,7 @@ from app.audit import trail
 from app.db.base import new_id, utc_now
 from app.db.engine import Database
 from app.errors import Conflict, Forbidden, NotFound
-from app.identity.four_eyes import Asker, Rule, chain, require_another_person
+from app.identity.four_eyes import Asker, Rule, require_another_person
 from app.identity.models import Elevation, Member
 from app.identity.principal import Principal
 from app.identity.roles import Roles
@@ -76,7 +76,7 @@ class Elevations:
             elevation = await session.scalar(select(Elevation).where(Elevation.id == elevation_id))
         if elevation is None:
             raise NotFound
-        asker = Asker(elevation.member_id, chain(elevation.hands))
+        asker = Asker(elevation.member_id, elevation.hands)
         # No setting loosens it: a lent role gives authority, an approval one action.
         return await require_another_person(self.db, caller, asker, f"elevation:{elevation_id}", strict=True)
 

@@ -3,6 +3,7 @@
 Each credential has possible holders: its member, and every member who has seen its secret before (the issuer chain).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,11 +35,11 @@ class Asker:
     """Who asked, and with what: as it was then, because keys are rotated and revoked meanwhile."""
 
     member_id: str
-    issuer_chain: frozenset[str] | None  # members besides the asker who may hold the credential; None: not on record
+    issuer_chain: Sequence[str] | None  # members besides the asker who may hold the credential; None: not on record
 
     @property
     def possible_holders(self) -> frozenset[str] | None:
-        return None if self.issuer_chain is None else self.issuer_chain | {self.member_id}
+        return None if self.issuer_chain is None else frozenset({*self.issuer_chain, self.member_id})
 
 
 def rule_between(asker: Asker, decider: Principal, *, strict: bool) -> Rule:
@@ -70,12 +71,3 @@ async def require_another_person(db: Database, decider: Principal, asker: Asker,
                 rule=DISTINCT_HOLDERS if strict else DISTINCT_MEMBERS,
             )  # fmt: skip
         raise
-
-
-def chain(stored: list[str] | None) -> frozenset[str] | None:
-    """An issuer chain as it is stored."""
-    return None if stored is None else frozenset(stored)
-
-
-def stored(issuer_chain: frozenset[str] | None) -> list[str] | None:
-    return None if issuer_chain is None else sorted(issuer_chain)

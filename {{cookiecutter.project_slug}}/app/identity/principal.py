@@ -29,6 +29,11 @@ class Principal:
         """Every member who may be behind this credential; None where nobody can say."""
         return None if self.hands is None else self.hands | {self.member_id}
 
+    @property
+    def issuer_chain(self) -> list[str] | None:
+        """Who else may hold this credential, as it is stored with what was asked for by it."""
+        return None if self.hands is None else sorted(self.hands)
+
     def can(self, permission: str) -> bool:
         return permission in self.permissions
 

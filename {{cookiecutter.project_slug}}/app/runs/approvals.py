@@ -12,7 +12,7 @@ from app.db.base import utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
 from app.errors import ApprovalExpired, Conflict, Forbidden, NotFound
-from app.identity.four_eyes import Asker, Rule, chain, require_another_person, rule_between
+from app.identity.four_eyes import Asker, Rule, require_another_person, rule_between
 from app.identity.principal import Principal
 from app.runs.models import Run
 from app.runs.state import RunStore
@@ -119,7 +119,7 @@ class Approvals:
 
 
 def _asker(approval: Approval) -> Asker:
-    return Asker(approval.requested_by, chain(approval.issuer_chain))
+    return Asker(approval.requested_by, approval.issuer_chain)
 
 
 async def _lock_run(session: AsyncSession, approval_id: str) -> None:

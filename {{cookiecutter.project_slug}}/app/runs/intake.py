@@ -18,7 +18,6 @@ from app.budgets.money import from_micro
 from app.db.base import new_id, utc_now
 from app.db.engine import Database
 from app.errors import IdempotencyKeyReused, NotFound, RequestInvalid
-from app.identity.four_eyes import stored
 from app.identity.principal import Principal
 from app.runs.agents import Agents
 from app.runs.engine import RunQueue
@@ -70,7 +69,7 @@ class Intake:
             id=run_id, tenant_id=caller.tenant_id, member_id=caller.member_id, feature=request.feature,
             idempotency_key=idempotency_key, request_digest=request.digest, task=request.task,
             documents=list(request.documents), limits=request.limits,
-            granted=sorted(caller.permissions), key_id=caller.key_id, issuer_chain=stored(caller.hands), state="queued",
+            granted=sorted(caller.permissions), key_id=caller.key_id, issuer_chain=caller.issuer_chain, state="queued",
             model=self.agents.model_names[request.feature], prompt_version=spec.prompt_version,
             created_at=now, updated_at=now,
         )  # fmt: skip

@@ -21,7 +21,6 @@ from app.budgets.caps import Payer
 from app.content.links import Links
 from app.errors import AppError, ModelOutputInvalid, RunLimitExceeded, StoreAway, Unexpected
 from app.gateway.metered import CallContext, charged
-from app.identity.four_eyes import chain
 from app.runs.agents import Agents
 from app.runs.conversation import Conversation, conducted
 from app.runs.engine import firm_step
@@ -142,7 +141,7 @@ class Segments:
             feature=run["feature"],
             granted=frozenset(run["granted"]),
             key_id=run["key_id"],
-            issuer_chain=chain(run.get("issuer_chain")),  # a segment from before an update has none
+            issuer_chain=run.get("issuer_chain"),  # a segment from before an update has none
             reads_documents=bool(run["documents"]),
             tools=self.agents.tools[run["feature"]],
         )

@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit import trail
 from app.db.base import new_id, utc_now
 from app.db.engine import Database
-from app.identity.four_eyes import stored
 from app.identity.principal import Principal
 from app.policy.decision import Allow, AskHuman, Deny
 from app.policy.taint import Taint
@@ -149,7 +148,7 @@ class CallBook:
                 id=new_id(), tenant_id=call.principal.tenant_id, run_id=call.run_id, call_id=call.call_id,
                 tool=call.spec.name, effect=call.spec.effect, arguments=call.payload, change=change, digest=digest,
                 reason=question.reason, requested_by=call.principal.member_id,
-                issuer_chain=stored(call.caller.issuer_chain), state="pending", created_at=now,
+                issuer_chain=call.caller.issuer_chain, state="pending", created_at=now,
                 expires_at=now + self.approval_ttl,
             )  # fmt: skip
             session.add(approval)

@@ -12,7 +12,6 @@ from app.bootstrap import open_runtime
 from app.db.base import new_id
 from app.entrypoints import schema
 from app.identity.directory import Directory
-from app.identity.four_eyes import chain
 from app.identity.principal import Principal
 from app.identity.roles import Roles
 from app.policy.rules import Policy
@@ -62,7 +61,7 @@ class Scene:
             key_id=run.key_id,
             reads_documents=bool(run.documents),
             tools=tools,
-            issuer_chain=chain(run.issuer_chain),
+            issuer_chain=run.issuer_chain,
         )
 
     async def decide(self, approval_id: str, tool: str, arguments: Mapping[str, Any] | None) -> bool:
