@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
+import pytest
 
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
@@ -105,7 +106,8 @@ ONE_PERSON: dict[str, Sides] = {
 }
 
 
-@control("SEC-02", cases=65)
+@pytest.mark.timeout(280)
+@control("SEC-02", cases=42)
 def test_who_may_hold_the_askers_key_does_not_decide(proof: Proof, world: World) -> None:
     desk = Desk(world)
     asker, decider = world.people(WRITER_ADMIN, APPROVER_ADMIN)
@@ -120,6 +122,16 @@ def test_who_may_hold_the_askers_key_does_not_decide(proof: Proof, world: World)
     for what, sides in ONE_PERSON.items():
         asks, decides = sides(desk, *world.people(WRITER_ADMIN, APPROVER_ADMIN))
         _refused(proof, desk, decides, desk.asked(asks), f"{what}:")
+
+
+@pytest.mark.timeout(280)
+@control("SEC-02", cases=24)
+def test_what_counts_is_the_key_that_asked(proof: Proof, world: World) -> None:
+    desk = Desk(world)
+    asker, approver = world.people(["probe_writer"], ["probe_approver"])
+    with proof.positive("two persons ask and decline"):
+        ran = desk.asked(asker)
+        assert desk.decided(approver, ran, "deny").json()["four_eyes_rule"] == HOLDERS
     _later(proof, desk)
     _unknown_origin(proof, desk)
     _other_ways_in(proof, desk)
