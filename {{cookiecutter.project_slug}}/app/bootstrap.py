@@ -26,6 +26,7 @@ from app.gateway.providers import open_chat, open_model
 from app.gateway.routing import AUTO, Routing
 from app.identity.directory import Directory
 from app.identity.elevations import Elevations
+from app.identity.key_claims import KeyClaims
 from app.identity.keys import Keys
 from app.identity.members import Members
 from app.identity.oidc import KeySet, Verifier
@@ -103,8 +104,9 @@ async def _build(
     await make.open_models()
     agents = await make.agents(features)
     chat = await make.chat()
-    approvals = Approvals(db, store)
+    approvals = Approvals(db, store, settings.require_distinct_key_holders)
     unknown = UnknownCalls(db)
+    keys = Keys(db, roles, settings.environment)
     limits = RunLimits.of(settings, ledger.caps.run_micro)
     retention = Retention(db, RetentionPeriods.load(db, settings.config_dir / "retention.toml"), queue)
     return Runtime(
@@ -113,7 +115,8 @@ async def _build(
         db=db,
         directory=directory,
         members=Members(db, roles, settings.oidc_issuer or ""),
-        keys=Keys(db, roles, settings.environment),
+        keys=keys,
+        key_claims=KeyClaims(db, keys),
         elevations=Elevations(db, roles),
         board=board,
         policy=policy,

@@ -10,6 +10,7 @@ from app.db.responsiveness import Responsiveness
 from app.gateway.chat import Chat
 from app.identity.directory import Directory
 from app.identity.elevations import Elevations
+from app.identity.key_claims import KeyClaims
 from app.identity.keys import Keys
 from app.identity.members import Members
 from app.identity.sign_in import SignIn
@@ -37,6 +38,7 @@ class Runtime:
     directory: Directory
     members: Members
     keys: Keys
+    key_claims: KeyClaims
     elevations: Elevations
     board: Board
     policy: Policy

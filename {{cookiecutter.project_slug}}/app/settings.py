@@ -110,6 +110,7 @@ class Settings(BaseSettings):
     run_max_model_calls: int = Field(12, ge=1, le=100)
     run_max_tool_calls: int = Field(20, ge=1, le=200)
     run_timeout_s: int = Field(120, ge=1, le=3600)
+    require_distinct_key_holders: bool = True  # of who asks for an action and who approves it, see docs/access.md
     approval_ttl_s: int = Field(3600, ge=1, le=86_400)
     request_max_bytes: int = Field(1_000_000, ge=1_000, le=50_000_000)
     worker_concurrency: int = Field(8, ge=1, le=256)
@@ -217,6 +218,8 @@ class Settings(BaseSettings):
             problems.append("MIGRATION_DATABASE_URL: must be the database of DATABASE_URL, as its owner")
         if self.model_provider not in {"offline", "bedrock"} and self.model_api_key is None:
             problems.append(f"MODEL_API_KEY: needed because MODEL_PROVIDER is {self.model_provider}")
+        if not self.require_distinct_key_holders and self.oidc_issuer:
+            problems.append("REQUIRE_DISTINCT_KEY_HOLDERS: off only without OIDC_ISSUER, where people sign in")
         return [*problems, *self._oidc_gaps(), *self._unsafe_edge()]
 
     def _unsafe_edge(self) -> list[str]:

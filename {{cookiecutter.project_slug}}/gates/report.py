@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from app.settings import load_settings
 from gates.catalogue import FOLDER
+from gates.configuration import four_eyes_rule
 from gates.evidence import FILE
 from gates.scorecard import LEVELS, Decision, GateScore, Scorecard, Verdict
 
@@ -38,6 +39,7 @@ def as_json(card: Scorecard) -> dict[str, Any]:
         "restricted": card.restricted,
         "at": card.at.isoformat(timespec="seconds"),
         "subject": card.subject.as_dict(),
+        "four_eyes_rule": four_eyes_rule(),
         "counts": counts(card),
         "gates": [_gate(score) for score in card.gates],
         "attestations_refused": dict(card.refused),
@@ -83,7 +85,9 @@ def html(card: Scorecard) -> str:
     service = load_settings(environment="test").service
     colour = COLOURS[card.decision]
     page = environment.get_template("report.html")
-    return page.render(card=card, counts=counts(card), levels=LEVELS, service=service, colour=colour)
+    return page.render(
+        card=card, counts=counts(card), levels=LEVELS, service=service, colour=colour, rule=four_eyes_rule()
+    )
 
 
 def counts(card: Scorecard) -> dict[str, int]:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from gates.catalogue import ROOT
+from gates.configuration import four_eyes_rule
 from gates.evidence import Record
 from gates.scorecard import LEVELS, Decision, GateScore, Scorecard
 
@@ -66,6 +67,7 @@ def show(card: Scorecard, written: Sequence[Path]) -> None:
     for what, why in card.refused.items():
         out.print(f"  [yellow]does not count:[/] {escape(what)} in attestations.toml: {escape(why)}")
     out.print(f"\n[dim]evidence of {card.subject.shown}[/]")
+    out.print(f"[dim]approvals under the four-eyes rule: {escape(four_eyes_rule())} (REQUIRE_DISTINCT_KEY_HOLDERS)[/]")
     out.print("[dim]written: " + ", ".join(str(path.relative_to(ROOT)) for path in written) + "[/]")
     scope = " (these gates only; a launch needs all ten)" if card.restricted else ""
     out.print(f"\n[{STYLE[card.decision]}] {card.decision} [/] {escape(card.reason)}{scope}\n")

@@ -137,7 +137,7 @@ def _checked_by_no_proxy(proof: Proof, composed: Composed, worker: Process) -> N
     proof.same("alive", done.returncode, 0, f"{done.stderr.decode()[-200:]} health check:")
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(2_000)
 @control("OBS-15", cases=4)
 def test_a_worker_that_is_stuck_is_not_alive_and_ends_itself(
     proof: Proof, new_world: NewWorld, new_postgres: NewDatabase

@@ -74,7 +74,7 @@ class Case:
         self.proof.same(assertion, asked, 0, f"{where}: requests at the provider")
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(2_000)
 @control("CST-01", cases=51)
 def test_the_operators_limit_holds_against_a_tenants_administrator(proof: Proof, world: World) -> None:
     case = Case.in_new_tenant(proof, world)
@@ -141,7 +141,7 @@ def _switch(case: Case) -> None:
     case.works("usable", "the operator has released it")
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(2_000)
 @control("CST-01", cases=22)
 def test_a_frozen_budget_spends_nothing_until_who_froze_it_thaws_it(proof: Proof, world: World) -> None:
     case = Case.in_new_tenant(proof, world)

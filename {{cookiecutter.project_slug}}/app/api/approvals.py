@@ -1,5 +1,6 @@
 """Questions waiting for a person, and their answers."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -11,6 +12,7 @@ from app.api.schemas import Id, Instant, Reason, Strict
 from app.api.state import RuntimeDep
 from app.errors import AppError
 from app.identity.principal import Principal
+from app.runtime import Runtime
 from app.tools.models import Approval
 
 router = APIRouter(prefix="/v1/approvals", tags=["approvals"])
@@ -32,13 +34,21 @@ class ApprovalView(BaseModel):
     digest: str
     reason: str
     requested_by: str
+    requested_by_name: str | None = Field(description="of the member who asked")
     state: str
+    decided_by: str | None
+    decided_by_name: str | None
+    four_eyes_rule: str | None = Field(
+        description="that held when it was decided: `distinct possible holders` or `distinct members only`"
+    )
     created_at: Instant
     expires_at: Instant
 
     @classmethod
-    def of(cls, approval: Approval) -> "ApprovalView":
-        return cls.model_validate(approval, from_attributes=True)
+    def of(cls, approval: Approval, names: Mapping[str, str]) -> "ApprovalView":
+        facts = {name: getattr(approval, name) for name in cls.model_fields if not name.endswith("_name")}
+        decided_by = names.get(approval.decided_by or "")
+        return cls(**facts, requested_by_name=names.get(approval.requested_by), decided_by_name=decided_by)
 
 
 class ApprovalDecision(Strict):  # a `Decision` with a `decision` would not be typed in a generated client
@@ -66,6 +76,12 @@ class AllDecided(BaseModel):
     items: list[Decided]
 
 
+async def _views(runtime: Runtime, caller: Principal, approvals: Sequence[Approval]) -> list[ApprovalView]:
+    people = [member for approval in approvals for member in (approval.requested_by, approval.decided_by)]
+    names = await runtime.directory.names(caller, people)
+    return [ApprovalView.of(approval, names) for approval in approvals]
+
+
 @router.get("", response_model=Page[ApprovalView])
 async def list_approvals(
     runtime: RuntimeDep,
@@ -77,7 +93,7 @@ async def list_approvals(
 ) -> Page[ApprovalView]:
     found = await runtime.approvals.page(principal, state=state, run_id=run_id, before=cursor, limit=limit)
     following = found[-1].id if len(found) == limit else None
-    return Page(items=[ApprovalView.of(approval) for approval in found], next=following)
+    return Page(items=await _views(runtime, principal, found), next=following)
 
 
 @router.post("/{approval_id}/decision", response_model=ApprovalView)
@@ -87,12 +103,15 @@ async def decide(
     runtime: RuntimeDep,
     principal: Annotated[Principal, require("approvals:decide")],
 ) -> ApprovalView:
-    """Approve or deny exactly the action whose digest is given. Once, and not one's own."""
+    """Approve or deny exactly the action whose digest is given. Once, and not one's own.
+
+    Refused as well where one person may hold the credentials of both who asked and who decides (four-eyes rule)."""
     approve = body.decision == "approve"
     approval = await runtime.approvals.decide(
         principal, approval_id, approve=approve, digest=body.digest, reason=body.reason
     )
-    return ApprovalView.of(approval)
+    [view] = await _views(runtime, principal, [approval])
+    return view
 
 
 @router.post("/decisions", response_model=AllDecided)

@@ -85,6 +85,8 @@ KNOWN = {
     ("RunCreate", "feature"): "features",
     ("ChatCompletionCreate", "model"): "models",
     ("KeyCreate", "scopes"): "permissions",
+    ("OwnKeyCreate", "scopes"): "permissions",
+    ("KeyClaimCreate", "scopes"): "permissions",
     ("MemberCreate", "roles"): "roles",
     ("MemberChange", "roles"): "roles",
     ("ElevationCreate", "role"): "lendable roles",

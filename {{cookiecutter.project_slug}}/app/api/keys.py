@@ -37,6 +37,11 @@ class KeyView(BaseModel):
     last_used_at: Instant | None = Field(description="to a few minutes")
 
 
+class OwnKeyCreate(Strict):
+    scopes: list[Scope] | None = Field(None, max_length=50, description="left out: all your permissions")
+    days: Annotated[int, Field(ge=1, le=90), Integral] = 90
+
+
 class KeyRotation(Strict):
     overlap_hours: Annotated[int, Field(ge=0, le=168), Integral] = Field(24, description="how long the old key goes on")
 
@@ -54,6 +59,16 @@ async def issue_key(
         principal.tenant_id, body.member_id, principal.member_id, scopes=body.scopes,
         lifetime=timedelta(days=body.days), hands=principal.persons,
     )  # fmt: skip
+    return KeyIssued(id=issued.id, key=issued.token, expires_at=issued.expires_at)
+
+
+@router.post("/own", status_code=201, response_model=KeyIssued)
+async def issue_own_key(
+    runtime: RuntimeDep, principal: Annotated[Principal, require("keys:self")], body: OwnKeyCreate | None = None
+) -> KeyIssued:
+    """A key that nobody but you has seen. With an access token of the identity provider, and not with a key."""
+    asked = body or OwnKeyCreate()
+    issued = await runtime.keys.issue_own(principal, scopes=asked.scopes, lifetime=timedelta(days=asked.days))
     return KeyIssued(id=issued.id, key=issued.token, expires_at=issued.expires_at)
 
 

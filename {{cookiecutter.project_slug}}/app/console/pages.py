@@ -22,7 +22,7 @@ from app.identity.sign_in import Attempt
 from app.runtime import Runtime
 
 HERE = Path(__file__).parent
-SHOWN = ("approvals:read", "approvals:decide", "runs:read", "usage:read")
+SHOWN = ("approvals:read", "approvals:decide", "runs:read", "usage:read", "keys:self", "keys:redeem")
 router = APIRouter(prefix="/console", include_in_schema=False)
 templates = Jinja2Templates(HERE / "templates")
 templates.env.filters["money"] = shown
@@ -126,12 +126,15 @@ async def overview(request: Request, runtime: RuntimeDep, current: SessionDep) -
         "who": who,
         "csrf": current.csrf,
         "notice": session.read_notice(request, runtime.settings),
-        "names": await runtime.directory.names(who),
         "allowed": {name: who.can(name) for name in SHOWN},
         "tasks": {},
     }
     if who.can("approvals:read"):
-        page["approvals"] = await runtime.approvals.page(who, state="pending", before=None, limit=50)
+        page["approvals"] = pending = await runtime.approvals.page(who, state="pending", before=None, limit=50)
+        page["decided"] = await runtime.approvals.decided(who, limit=10)
+        people = [member for one in (*pending, *page["decided"]) for member in (one.requested_by, one.decided_by)]
+        page["names"] = await runtime.directory.names(who, people)
+        page["refusals"] = {one.id: runtime.approvals.refusal(who, one) for one in pending}
         page["unknown"] = await runtime.unknown.open(who)
         page["asked"] = await runtime.unknown.arguments(who, page["unknown"])
     if who.can("runs:read"):
@@ -155,7 +158,7 @@ async def decide(
     current.require_token(csrf)
     current.principal.require("approvals:decide")
     if len(reason.strip()) < 3:
-        return _back(runtime, "Give a reason of at least three characters.")
+        return back(runtime, "Give a reason of at least three characters.")
     form = await request.form()
     told = []
     for name, choice in form.items():
@@ -163,7 +166,7 @@ async def decide(
         if approval_id != name and choice in {"approve", "deny"}:
             digest = str(form.get(f"digest:{approval_id}", ""))
             told.append(await _decided(runtime, current.principal, approval_id, str(choice), digest, reason.strip()))
-    return _back(runtime, " ".join(told) or "Nothing was chosen.")
+    return back(runtime, " ".join(told) or "Nothing was chosen.")
 
 
 async def _decided(runtime: Runtime, who: Principal, approval_id: str, choice: str, digest: str, reason: str) -> str:
@@ -189,7 +192,7 @@ async def resolve(
     current.require_token(csrf)
     current.principal.require("approvals:decide")
     if len(reason.strip()) < 3:
-        return _back(runtime, "Say in at least three characters what you found.")
+        return back(runtime, "Say in at least three characters what you found.")
     try:
         call = await runtime.unknown.resolve(
             current.principal, call_id, happened=outcome == "happened", reason=reason.strip()
@@ -197,10 +200,11 @@ async def resolve(
         notice = f"{call.tool}: on record as {outcome.replace('_', ' ')}."
     except AppError as error:
         notice = error.detail
-    return _back(runtime, notice)
+    return back(runtime, notice)
 
 
-def _back(runtime: Runtime, notice: str) -> Response:
+def back(runtime: Runtime, notice: str) -> Response:
+    """To the console's first page, which says this once."""
     response = RedirectResponse("/console", 303)
     session.leave_notice(response, runtime.settings, notice[:1000])
     return response

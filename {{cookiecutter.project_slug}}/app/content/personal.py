@@ -53,6 +53,7 @@ _CREDENTIAL_FORM = (
     r"\b(?:(?:sk|pk|rk)(?:-|_(?:live|test)_)[A-Za-z0-9_-]{16,200}+|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,100}+"
     r"|github_pat_\w{22,100}+|xox[abprs]-[A-Za-z0-9-]{10,200}+|AIza[\w-]{35}"
     r"|svc_[a-z]{2,11}_[a-z0-9]{12}_[A-Za-z0-9_-]{43}"
+    r"|claim_[A-Za-z0-9_-]{43}"
     r"|eyJ[\w-]{8,2000}+\.[\w-]{8,4000}+\.[\w-]{0,1000}+)"
     r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[A-Za-z0-9+/=\s\\]{1,8000}+-----END [A-Z ]{0,30}PRIVATE KEY-----"
 )

@@ -19,6 +19,7 @@ from app.api import (
     elevations,
     events,
     health,
+    key_claims,
     keys,
     members,
     problems,
@@ -31,7 +32,7 @@ from app.api.limits import RateLimits
 from app.api.middleware import RequestEnvelope, security_headers
 from app.bootstrap import open_runtime
 from app.budgets.caps import Caps
-from app.console import pages
+from app.console import key_pages, pages
 from app.draining import Drain
 from app.features import FEATURES
 from app.gateway.catalog import Catalog
@@ -42,7 +43,7 @@ from app.settings import Settings
 from app.telemetry.metrics import HOUSEKEEPING, Without
 
 log = structlog.get_logger(__name__)
-ROUTERS = (health, chat, runs, events, calls, approvals, usage, keys, members, elevations, audit, switches)
+ROUTERS = (health, chat, runs, events, calls, approvals, usage, keys, key_claims, members, elevations, audit, switches)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -83,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
         if feature.router is not None:
             app.include_router(feature.router)
     pages.install(app)
+    app.include_router(key_pages.router)
     roles = Roles.load(settings.config_dir / "roles.toml")
     known = {
         "features": [feature.name for feature in FEATURES],

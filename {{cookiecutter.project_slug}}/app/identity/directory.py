@@ -131,7 +131,7 @@ class Directory:
         if member.tenant_id != tenant_id or member.disabled_by:
             raise Unauthenticated("disabled member")
         roles, granted, lent = self._authority(member, key_id)
-        return Principal(tenant_id, member_id, member.name, roles, granted, key_id="", lent=lent)
+        return Principal(tenant_id, member_id, member.name, roles, granted, key_id="", lent=lent, hands=_hands(key))
 
     async def tenant_id(self, name: str) -> str:
         async with self.db.read(ALL_TENANTS) as session:
@@ -140,10 +140,11 @@ class Directory:
             raise NotFound(f"There is no tenant named {name}.")
         return tenant.id
 
-    async def names(self, caller: Principal) -> dict[str, str]:
-        """The names of the caller's tenant's members, by id."""
+    async def names(self, caller: Principal, ids: Sequence[str | None]) -> dict[str, str]:
+        """The names of these members of the caller's tenant, by id."""
+        query = select(Member.id, Member.name).where(Member.id.in_({one for one in ids if one}))
         async with self.db.read(caller) as session:
-            return {row.id: row.name for row in await session.execute(select(Member.id, Member.name))}
+            return {row.id: row.name for row in await session.execute(query)}
 
     async def began_session(self, caller: Principal, how: str) -> None:
         """Put on record that somebody signed in to the console."""

@@ -11,15 +11,12 @@ from app.audit import trail
 from app.db.base import new_id, utc_now
 from app.db.engine import Database
 from app.errors import Conflict, Forbidden, NotFound
+from app.identity.four_eyes import Asker, Rule, require_another_person
 from app.identity.models import Elevation, Member
 from app.identity.principal import Principal
 from app.identity.roles import Roles
 
 OPEN_FOR = timedelta(hours=1)  # how long a question waits for its answer
-TWO_PERSONS = (
-    "Another person must decide, with a key that the one who asks has never had in hand, nor a third who had both: "
-    "sign in at the identity provider, or take keys from the platform's operator (app keys issue)."
-)
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Elevations:
         Raises NotFound, Forbidden for who is not surely another person than the one who asks, Conflict where there is
         no question any more or its member may no longer ask."""
         caller.require("elevations:decide")
-        await self._require_another(caller, elevation_id)
+        rule = await self._require_another(caller, elevation_id)
         async with self.db.transaction(caller) as session:
             elevation, member = await _locked_with_member(session, elevation_id)
             now = utc_now()
@@ -69,24 +66,19 @@ class Elevations:
                 self._lend(caller, member, elevation, now)
             await _record(
                 session, elevation, caller.member_id, "decided", decision=elevation.state, role=elevation.role,
-                ends_at=elevation.ends_at.isoformat(), reason=reason,
+                ends_at=elevation.ends_at.isoformat(), reason=reason, four_eyes=rule,
             )  # fmt: skip
         return elevation
 
-    async def _require_another(self, caller: Principal, elevation_id: str) -> None:
+    async def _require_another(self, caller: Principal, elevation_id: str) -> Rule:
         """Refuse, on record, who may be the one that asks: as themselves, or by a key that went through their hands."""
         async with self.db.transaction(caller) as session:
             elevation = await session.scalar(select(Elevation).where(Elevation.id == elevation_id))
-            if elevation is None:
-                raise NotFound
-            askers = {elevation.member_id, *elevation.hands}
-            if caller.persons is not None and askers.isdisjoint(caller.persons):
-                return
-            subject = f"elevation:{elevation_id}"
-            await trail.append(
-                session, caller.tenant_id, caller.member_id, "access.denied", subject, needs="another person"
-            )
-        raise Forbidden(TWO_PERSONS)
+        if elevation is None:
+            raise NotFound
+        asker = Asker(elevation.member_id, elevation.hands)
+        # No setting loosens it: a lent role gives authority, an approval one action.
+        return await require_another_person(self.db, caller, asker, f"elevation:{elevation_id}", strict=True)
 
     def _lend(self, caller: Principal, member: Member, elevation: Elevation, now: datetime) -> None:
         self._require_lendable(elevation.role)

@@ -41,14 +41,28 @@ class Keys:
         """`hands` are the members who see it before its own does: none where the platform's operator issues it."""
         async with self.db.transaction(ALL_TENANTS) as session:
             await member_of(session, tenant_id, member_id)
-            issued = self._new(session, tenant_id, member_id, scopes, lifetime, hands)
+            issued = self.add(session, tenant_id, member_id, scopes, lifetime, hands)
             await trail.append(session, tenant_id, actor, "key.issued", f"key:{issued.id}", member=member_id)
         return issued
 
-    def _new(
+    async def issue_own(self, caller: Principal, *, scopes: list[str] | None, lifetime: timedelta) -> IssuedKey:
+        """A key that nobody but the caller has seen: for who has just signed in at the provider, not with a key.
+
+        Raises Forbidden for a caller with a key, and like `require_may_issue`."""
+        caller.require("keys:self")  # the routes ask as well; whoever forgets to must not open this
+        await require_provider_sign_in(self.db, caller, "member:" + caller.member_id)
+        await self.require_may_issue(caller, caller.member_id, scopes)
+        async with self.db.transaction(caller) as session:
+            issued = self.add(session, caller.tenant_id, caller.member_id, scopes, lifetime, frozenset())
+            facts = {"member": caller.member_id, "how": "own sign-in"}
+            await trail.append(session, caller.tenant_id, caller.member_id, "key.issued", f"key:{issued.id}", **facts)
+        return issued
+
+    def add(
         self, session: AsyncSession, tenant_id: str, member_id: str, scopes: list[str] | None, lifetime: timedelta,
         hands: frozenset[str] | None,
     ) -> IssuedKey:  # fmt: skip
+        """Add a key in a transaction of the caller's, who puts it on record. `hands` as in `issue`."""
         new = tokens.generate(self.environment)
         key = ApiKey(
             id=new_id(), tenant_id=tenant_id, member_id=member_id, prefix=new.prefix, secret_hash=new.secret_hash,
@@ -69,7 +83,7 @@ class Keys:
             if old.revoked_at is not None or old.expires_at <= utc_now():
                 raise Conflict("This key is no longer valid: issue a new one.")
             lifetime = old.expires_at - old.created_at
-            issued = self._new(session, old.tenant_id, old.member_id, old.scopes, lifetime, caller.persons)
+            issued = self.add(session, old.tenant_id, old.member_id, old.scopes, lifetime, caller.persons)
             old.expires_at = min(old.expires_at, utc_now() + overlap)
             facts = {"replaces": key_id, "old_ends": old.expires_at.isoformat()}
             await trail.append(session, caller.tenant_id, caller.member_id, "key.rotated", f"key:{issued.id}", **facts)
@@ -122,3 +136,16 @@ class Keys:
             if key.revoked_at is None:
                 key.revoked_at = utc_now()
                 await trail.append(session, tenant_id, actor, "key.revoked", f"key:{key_id}")
+
+
+async def require_provider_sign_in(db: Database, caller: Principal, subject: str) -> None:
+    """Raise Forbidden, on record, for a caller who came with a key: whoever issued it may hold it as well."""
+    if not caller.key_id:
+        return
+    async with db.transaction(caller) as session:
+        needs = "a sign-in at the identity provider"
+        await trail.append(session, caller.tenant_id, caller.member_id, "access.denied", subject, needs=needs)
+    raise Forbidden(
+        "Only whoever signs in at the identity provider takes a key for themselves: somebody else may hold this key. "
+        "Without a provider, the platform's operator issues keys (app keys issue)."
+    )

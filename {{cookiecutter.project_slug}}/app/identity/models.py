@@ -67,6 +67,23 @@ class ApiKey(TenantOwned, Base):
     created_at: Mapped[datetime]
 
 
+class KeyClaim(TenantOwned, Base):
+    """A key that its member may take once. Only the SHA-256 of the claim's code is stored; the code is shown once."""
+
+    __tablename__ = "key_claims"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    member_id: Mapped[str] = mapped_column(String(36), index=True)
+    claim_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    scopes: Mapped[list[str] | None] = mapped_column(JSON)  # of the key; None: all its member's permissions
+    key_days: Mapped[int]  # how long the key is valid
+    created_by: Mapped[str] = mapped_column(String(36))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    redeemed_at: Mapped[datetime | None]
+    key_id: Mapped[str | None] = mapped_column(String(36))  # that it became
+
+
 class Elevation(TenantOwned, Base):
     """A role that a member asked to be lent, and what another person made of it.
 

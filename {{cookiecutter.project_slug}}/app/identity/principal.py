@@ -17,7 +17,7 @@ class Principal:
     expires_at: datetime | None = None  # of its credential
     scopes: frozenset[str] | None = None  # what its key is limited to; None: everything the roles grant
     lent: frozenset[str] = frozenset()  # permissions that only a lent role gives, see `elevations`
-    hands: frozenset[str] | None = frozenset()  # members its key has gone through; None: nobody wrote it down
+    hands: frozenset[str] | None = None  # members its key has gone through; None: not on record
 
     @property
     def own(self) -> frozenset[str]:
@@ -28,6 +28,11 @@ class Principal:
     def persons(self) -> frozenset[str] | None:
         """Every member who may be behind this credential; None where nobody can say."""
         return None if self.hands is None else self.hands | {self.member_id}
+
+    @property
+    def issuer_chain(self) -> list[str] | None:
+        """Who else may hold this credential, as it is stored with what was asked for by it."""
+        return None if self.hands is None else sorted(self.hands)
 
     def can(self, permission: str) -> bool:
         return permission in self.permissions

@@ -11,20 +11,21 @@ from app.errors import RequestInvalid
 from app.settings import read_config
 
 ASKS = ["elevations:request", "elevations:read", "elevations:end"]
+OWN_KEYS = ["keys:self", "keys:redeem"]  # for who signs in at the identity provider
 DEFAULT_ROLES: dict[str, list[str]] = {
-    "viewer": ["runs:read", "usage:read"],
-    "member": ["runs:read", "runs:write", "chat:write", "usage:read", *ASKS],
-    "approver": ["runs:read", "approvals:read", "approvals:decide", *ASKS],
+    "viewer": ["runs:read", "usage:read", "keys:redeem"],
+    "member": ["runs:read", "runs:write", "chat:write", "usage:read", *ASKS, *OWN_KEYS],
+    "approver": ["runs:read", "approvals:read", "approvals:decide", *ASKS, *OWN_KEYS],
     "admin": [
         "runs:read", "usage:read", "keys:write", "members:read", "members:write", "budgets:write", "audit:read", *ASKS,
-        "elevations:decide",
+        "elevations:decide", *OWN_KEYS,
     ],
     "platform_operator": ["switches:read", "switches:write", "tenants:read", "tenants:write"],
 }  # fmt: skip
 PLATFORM_PERMISSIONS = frozenset({"switches:read", "switches:write", "tenants:read", "tenants:write"})
 # A lent role never gives these: a key, a member, a cap or another loan would still be there when it is over.
 LASTING_PERMISSIONS = frozenset(
-    {"keys:write", "members:write", "budgets:write", "elevations:request", "elevations:decide"}
+    {"keys:write", *OWN_KEYS, "members:write", "budgets:write", "elevations:request", "elevations:decide"}
 )
 
 

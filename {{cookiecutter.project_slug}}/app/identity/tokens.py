@@ -10,6 +10,7 @@ import secrets
 from dataclasses import dataclass
 
 SCHEME = "svc_"
+CLAIM_SCHEME = "claim_"
 _FORM = re.compile(r"^svc_[a-z]{2,11}_([a-z0-9]{12})_([A-Za-z0-9_-]{43})$")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -25,6 +26,11 @@ def generate(environment: str) -> NewKey:
     prefix = "".join(secrets.choice(_ALPHABET) for _ in range(12))
     secret = secrets.token_urlsafe(32)
     return NewKey(prefix, f"svc_{environment}_{prefix}_{secret}", hash_secret(secret))
+
+
+def generate_claim() -> str:
+    """A one-time code of 256 random bits; like a key's secret, only its hash is kept."""
+    return f"{CLAIM_SCHEME}{secrets.token_urlsafe(32)}"
 
 
 def parse(token: str) -> tuple[str, str] | None:

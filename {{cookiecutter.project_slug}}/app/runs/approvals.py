@@ -12,6 +12,7 @@ from app.db.base import utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
 from app.errors import ApprovalExpired, Conflict, Forbidden, NotFound
+from app.identity.four_eyes import Asker, Rule, require_another_person, rule_between
 from app.identity.principal import Principal
 from app.runs.models import Run
 from app.runs.state import RunStore
@@ -22,6 +23,7 @@ from app.tools.models import SHOWN_TO_APPROVER, Approval, ToolCall
 class Approvals:
     db: Database
     store: RunStore
+    distinct_holders: bool = True  # REQUIRE_DISTINCT_KEY_HOLDERS
 
     async def page(
         self, caller: Principal, *, state: str | None, run_id: str | None = None, before: str | None, limit: int
@@ -36,13 +38,19 @@ class Approvals:
         async with self.db.read(caller) as session:
             return list(await session.scalars(query))
 
+    async def decided(self, caller: Principal, *, limit: int) -> Sequence[Approval]:
+        """What people decided, latest first."""
+        query = select(Approval).where(Approval.four_eyes_rule.is_not(None))
+        async with self.db.read(caller) as session:
+            return list(await session.scalars(query.order_by(Approval.decided_at.desc()).limit(limit)))
+
     async def decide(self, caller: Principal, approval_id: str, *, approve: bool, digest: str, reason: str) -> Approval:
         """Record one decision and let the run go on, in one transaction.
 
-        Raises NotFound, Forbidden (the requester decides about their own run), Conflict (decided
+        Raises NotFound, Forbidden (whoever decides may be the one who asks), Conflict (decided
         before, or the digest is of something else), ApprovalExpired."""
         caller.require("approvals:decide")  # the routes ask as well; whoever forgets to must not open this
-        await self._refuse_own(caller, approval_id)
+        rule = await self._require_another(caller, approval_id)
         async with self.db.transaction(caller) as session:
             await _lock_run(session, approval_id)
             asked = select(Approval).options(*SHOWN_TO_APPROVER).where(Approval.id == approval_id)
@@ -52,24 +60,29 @@ class Approvals:
             _require_decidable(approval, digest)
             approval.state = "approved" if approve else "denied"
             approval.decided_by, approval.decided_at = caller.member_id, utc_now()
-            approval.decision_reason = reason
+            approval.decision_reason, approval.four_eyes_rule = reason, rule
             if not approve:
                 await _refuse_call(session, approval, "A person declined this action.")
             await session.flush()
-            await self._go_on(session, approval, caller.member_id, reason=reason)
+            await self._go_on(session, approval, caller.member_id, reason=reason, four_eyes=rule)
         return approval
 
-    async def _refuse_own(self, caller: Principal, approval_id: str) -> None:
-        """Refuse, on record, a member who would decide about their own request."""
-        async with self.db.transaction(caller) as session:
-            own = select(Approval.id).where(Approval.id == approval_id, Approval.requested_by == caller.member_id)
-            if await session.scalar(own) is None:
-                return
-            subject = f"approval:{approval_id}"
-            await trail.append(
-                session, caller.tenant_id, caller.member_id, "access.denied", subject, needs="another person"
-            )
-        raise Forbidden("You asked for this action; another person must decide.")
+    async def _require_another(self, caller: Principal, approval_id: str) -> Rule:
+        """Refuse, on record, who may be the one that asked: as themselves, or by a key that they have seen."""
+        async with self.db.read(caller) as session:
+            approval = await session.scalar(select(Approval).where(Approval.id == approval_id))
+        if approval is None:
+            raise NotFound
+        subject = f"approval:{approval_id}"
+        return await require_another_person(self.db, caller, _asker(approval), subject, strict=self.distinct_holders)
+
+    def refusal(self, caller: Principal, approval: Approval) -> str | None:
+        """Why the caller may not decide about this one; None where they may."""
+        try:
+            rule_between(_asker(approval), caller, strict=self.distinct_holders)
+        except Forbidden as error:
+            return error.detail
+        return None
 
     async def expire_due(self) -> int:
         """Close every question nobody answered in time. Returns how many."""
@@ -104,6 +117,10 @@ class Approvals:
             session, approval.tenant_id, actor, f"approval.{approval.state}", f"run:{approval.run_id}",
             approval=approval.id, digest=approval.digest, tool=approval.tool, **facts,
         )  # fmt: skip
+
+
+def _asker(approval: Approval) -> Asker:
+    return Asker(approval.requested_by, approval.issuer_chain)
 
 
 async def _lock_run(session: AsyncSession, approval_id: str) -> None:

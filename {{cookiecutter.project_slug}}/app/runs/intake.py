@@ -70,7 +70,7 @@ class Intake:
         run = Run(
             id=run_id, tenant_id=caller.tenant_id, member_id=caller.member_id, feature=request.feature,
             idempotency_key=idempotency_key, request_digest=request.digest, limits=request.limits,
-            granted=sorted(caller.permissions), key_id=caller.key_id, state="queued",
+            granted=sorted(caller.permissions), key_id=caller.key_id, issuer_chain=caller.issuer_chain, state="queued",
             model=self.agents.model_names[request.feature], prompt_version=spec.prompt_version,
             created_at=now, updated_at=now,
         )  # fmt: skip

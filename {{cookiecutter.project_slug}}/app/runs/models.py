@@ -26,6 +26,7 @@ class Run(TenantOwned, Announced, Base):
     idempotency_key: Mapped[str] = mapped_column(String(255))
     request_digest: Mapped[str] = mapped_column(String(64))
     key_id: Mapped[str] = mapped_column(String(36))  # revoking it ends what the run may do
+    issuer_chain: Mapped[list[str] | None] = mapped_column(JSON)  # who else may hold its key; None: not on record
     granted: Mapped[list[str]] = mapped_column(JSON)  # permissions at the start: the run's upper bound
     state: Mapped[str] = mapped_column(String(12), index=True)
     segment: Mapped[int] = mapped_column(default=1)

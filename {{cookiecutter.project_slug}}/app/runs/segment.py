@@ -152,6 +152,7 @@ class Segments:
             feature=run["feature"],
             granted=frozenset(run["granted"]),
             key_id=run["key_id"],
+            issuer_chain=run.get("issuer_chain"),  # a segment from before an update has none
             reads_documents=bool(run["documents"]),
             tools=self.agents.tools[run["feature"]],
         )

@@ -72,6 +72,7 @@ class RunStore:
                 "documents": content.documents,
                 "granted": run.granted,
                 "key_id": run.key_id,
+                "issuer_chain": run.issuer_chain,
                 "history": content.history,
                 "limits": run.limits,
                 "used": run.used or {},

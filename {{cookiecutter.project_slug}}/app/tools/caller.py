@@ -19,6 +19,7 @@ class CallerOfRun:
     reads_documents: bool
     tools: frozenset[str]
     depth: int = 0  # delegates between the run and this caller
+    issuer_chain: list[str] | None = None  # who else may hold the key that started the run; None: not on record
     call_prefix: str = ""  # keeps a delegate's calls apart from those of its run
 
     def delegate(self, tools: frozenset[str], permissions: frozenset[str], call_id: str) -> "CallerOfRun":

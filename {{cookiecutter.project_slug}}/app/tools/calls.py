@@ -149,8 +149,9 @@ class CallBook:
             made = Approval(
                 id=new_id(), tenant_id=call.principal.tenant_id, run_id=call.run_id, call_id=call.call_id,
                 tool=call.spec.name, effect=call.spec.effect, arguments=call.payload, change=change, digest=digest,
-                reason=question.reason, requested_by=call.principal.member_id, state="pending",
-                created_at=now, expires_at=now + self.approval_ttl,
+                reason=question.reason, requested_by=call.principal.member_id,
+                issuer_chain=call.caller.issuer_chain, state="pending", created_at=now,
+                expires_at=now + self.approval_ttl,
             )  # fmt: skip
             approval, inserted = await insert_or_existing(session, made, _approval_of(call))
             if inserted:

@@ -56,9 +56,11 @@ class Approval(TenantOwned, Base):
     digest: Mapped[str] = mapped_column(String(64))
     reason: Mapped[str] = mapped_column(String(300))
     requested_by: Mapped[str] = mapped_column(String(36))
+    issuer_chain: Mapped[list[str] | None] = mapped_column(JSON)  # of the run's credential; None: not on record
     state: Mapped[str] = mapped_column(String(10), index=True)
     decided_by: Mapped[str | None] = mapped_column(String(36))
     decision_reason: Mapped[str | None] = mapped_column(String(300))
+    four_eyes_rule: Mapped[str | None] = mapped_column(String(30))  # that held when it was decided
     created_at: Mapped[datetime]
     decided_at: Mapped[datetime | None]
     expires_at: Mapped[datetime]

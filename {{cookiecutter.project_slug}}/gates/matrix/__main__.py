@@ -33,20 +33,13 @@ from gates.matrix.requests import Asker, names_object
 from gates.matrix.tools import STARTER, ToolCell
 from gates.rig.databases import NewDatabase, postgres_databases, sqlite_databases
 from gates.rig.environment import isolate
+from gates.rig.issuer import Issuer, issuer
 from gates.rig.people import Person
 from gates.rig.routes import Route, all_routes
 from gates.rig.world import World, opened
 from gates.test_02_access import DECLARED
 
 FILE = ROOT / "config" / "matrix.toml"
-PROVIDER: dict[str, Any] = {
-    "OIDC_ISSUER": "https://issuer.rig.test",
-    "OIDC_AUDIENCE": "matrix",
-    "OIDC_JWKS_URL": "https://issuer.rig.test/jwks",
-    "OIDC_CLIENT_ID": "console",
-    "OIDC_AUTHORIZATION_URL": "https://issuer.rig.test/authorize",
-    "OIDC_TOKEN_URL": "https://issuer.rig.test/token",
-}
 WIDTH = 132
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 OPERATIONS = ("/metrics", "/version")  # on a port of their own
@@ -95,8 +88,11 @@ def main(
     _roles(matrix)
     routes = all_routes()
     with tempfile.TemporaryDirectory(prefix="matrix-") as home, _databases(Path(home), postgres=postgres) as new:
-        with opened(new(), Path(home), EMBEDDED_WORKER="false", **PROVIDER) as world:
-            _routes(matrix, world, routes)
+        with (
+            issuer() as trusted,
+            opened(new(), Path(home), EMBEDDED_WORKER="false", **_provider(trusted)) as world,
+        ):
+            _routes(matrix, world, routes, trusted)
         with opened(new(), Path(home)) as world:
             _tools(matrix, world)
     _show(matrix, routes)
@@ -113,6 +109,10 @@ def main(
     verdict = "[green]all as declared[/]" if held else f"[red]{len(matrix.deviations)} not as declared[/]"
     out.print(f"{matrix.counts.total():,} cells, {verdict} in {time.monotonic() - began:.0f} s")
     raise SystemExit(0 if held else 1)
+
+
+def _provider(trusted: Issuer) -> dict[str, Any]:
+    return dict(trusted.sign_in_settings)
 
 
 def _table() -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _databases(folder: Path, *, postgres: bool) -> Any:
         yield made
 
 
-def _routes(matrix: Matrix, world: World, routes: Sequence[Route]) -> None:
+def _routes(matrix: Matrix, world: World, routes: Sequence[Route], trusted: Issuer) -> None:
     store = Store.at(world.owner_url)
     [owner] = world.people([])
     theirs = seeded(store, owner.tenant_id)
@@ -159,10 +159,11 @@ def _routes(matrix: Matrix, world: World, routes: Sequence[Route]) -> None:
     for role in (*matrix.roles, ROLELESS, NOBODY):
         [who] = world.people([] if role in {ROLELESS, NOBODY} else [role])
         may = frozenset(permission for permission, holders in matrix.holders.items() if role in holders)
+        world.link(who, trusted.url, who.member_id)
         standing = seeded(store, who.tenant_id)
         person = None if role == NOBODY else who
         another = next(other for other in lendable if other != role)
-        askers[role] = Asker(world, store, person, who.tenant_id, standing, theirs, lendable[0], another, may)
+        askers[role] = Asker(world, store, person, who.tenant_id, standing, theirs, lendable[0], another, may, trusted)
     for route in routes:
         for role, asker in askers.items():
             if route.is_public and role != NOBODY:

@@ -18,6 +18,8 @@ PAGES = {
     "GET /console": ANY_MEMBER,
     "POST /console/sign-out": ANY_MEMBER,
     "POST /console/approvals": "approvals:decide",
+    "POST /console/keys": "keys:self",
+    "POST /console/key-claims": "keys:redeem",
     "POST /console/unknown/{call_id}": "approvals:decide",
 }
 # Answers that are no 2xx and yet not about who asks, each with its reason.
@@ -37,6 +39,7 @@ MISSING: dict[str, tuple[int, str]] = {
     "GET /v1/audit": (200, "a filter that nothing fits"),
     "POST /console/approvals": (303, "the page that follows says it"),
     "POST /console/unknown/{call_id}": (303, "the page that follows says it"),
+    "POST /console/key-claims": (303, "the page that follows says it"),
 }
 
 

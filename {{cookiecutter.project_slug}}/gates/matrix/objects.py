@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.db.base import Base, TenantOwned, new_id, utc_now
 from app.db.tenancy import ALL_TENANTS, bind
 from app.identity import tokens
-from app.identity.models import ApiKey, Elevation, Member, Tenant
+from app.identity.models import ApiKey, Elevation, KeyClaim, Member, Tenant
 from app.runs.models import Run
 from app.tools.models import Approval, ToolCall
 from gates.rig.probe import FEATURE
@@ -49,6 +49,12 @@ class Store:
         with self.engine.begin() as connection:
             asked = sa.update(Elevation).where(Elevation.id == elevation_id)
             connection.execute(asked.values(member_id=member_id))
+
+    def give_claim(self, code: str, member_id: str) -> None:
+        """Have the claim of this code be for somebody else."""
+        with self.engine.begin() as connection:
+            created = sa.update(KeyClaim).where(KeyClaim.claim_hash == tokens.hash_secret(code))
+            connection.execute(created.values(member_id=member_id))
 
     def without_tiers(self) -> None:
         """As if no operator had chosen a tier for any tenant."""
@@ -87,7 +93,10 @@ def without_records(rows: Rows) -> Rows:
 def seeded(store: Store, tenant_id: str, feature: str = FEATURE.name) -> dict[str, str]:
     """New objects of this tenant, with a run of this feature; their ids by the name that routes give them."""
     now, run_id = utc_now(), new_id()
-    leaver = Member(id=new_id(), tenant_id=tenant_id, name=f"leaver-{uuid4().hex[:12]}", roles=[], created_at=now)
+    leaver = Member(
+        id=new_id(), tenant_id=tenant_id, name=f"leaver-{uuid4().hex[:12]}", roles=[], issuer="matrix",
+        subject=new_id(), created_at=now,
+    )  # fmt: skip
     new = tokens.generate("test")
     key = ApiKey(
         id=new_id(), tenant_id=tenant_id, member_id=leaver.id, prefix=new.prefix, secret_hash=new.secret_hash,
@@ -96,7 +105,7 @@ def seeded(store: Store, tenant_id: str, feature: str = FEATURE.name) -> dict[st
     run = Run(
         id=run_id, tenant_id=tenant_id, member_id=leaver.id, feature=feature, idempotency_key=run_id,
         request_digest="x", task="matrix", documents=[], key_id=key.id, granted=[], state="waiting", model="x",
-        prompt_version="x", created_at=now, updated_at=now,
+        prompt_version="x", issuer_chain=[], created_at=now, updated_at=now,
     )  # fmt: skip
     call = ToolCall(
         id=new_id(), tenant_id=tenant_id, run_id=run_id, call_id="c1", tool="t", effect="write", digest=DIGEST,
@@ -104,18 +113,23 @@ def seeded(store: Store, tenant_id: str, feature: str = FEATURE.name) -> dict[st
     )  # fmt: skip
     question = Approval(
         id=new_id(), tenant_id=tenant_id, run_id=run_id, call_id="c2", tool="t", effect="write", arguments={},
-        digest=DIGEST, reason="asks", requested_by=leaver.id, state="pending", created_at=now,
+        digest=DIGEST, reason="asks", requested_by=leaver.id, issuer_chain=[], state="pending", created_at=now,
         expires_at=now + timedelta(hours=1),
     )  # fmt: skip
     loan = Elevation(
         id=new_id(), tenant_id=tenant_id, member_id=leaver.id, key_id=key.id, hands=[], role="viewer", minutes=60,
         reason="asks", state="asked", asked_at=now, ends_at=now + timedelta(hours=1),
     )  # fmt: skip
+    code = tokens.generate_claim()
+    claim = KeyClaim(
+        id=new_id(), tenant_id=tenant_id, member_id=leaver.id, claim_hash=tokens.hash_secret(code), key_days=1,
+        created_by=leaver.id, created_at=now, expires_at=now + timedelta(days=1),
+    )  # fmt: skip
     known = {
         "run_id": run_id, "call_id": call.id, "approval_id": question.id, "key_id": key.id, "member_id": leaver.id,
-        "elevation_id": loan.id, "tenant_id": tenant_id,
+        "elevation_id": loan.id, "tenant_id": tenant_id, "claim_id": code,
     }  # fmt: skip
-    store.add([leaver, key, run, call, question, loan])
+    store.add([leaver, key, run, call, question, loan, claim])
     return known
 
 

@@ -3,15 +3,18 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
 import httpx2
 
+from app.identity import tokens
 from gates.matrix.cells import OTHERS, Seen, Whose
 from gates.matrix.objects import DIGEST, Store, seeded, without_records
+from gates.rig.browser import browser, sign_in
+from gates.rig.issuer import Issuer
 from gates.rig.people import Person
 from gates.rig.probe import FEATURE
 from gates.rig.routes import Route
@@ -30,6 +33,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "PUT /v1/budgets": {"scope": "tenant", "limit_usd": "17"},
     "POST /v1/keys": {"member_id": "<member_id>"},
     "POST /v1/keys/{key_id}/rotation": {},
+    "POST /v1/keys/own": {"days": 1},
+    "POST /v1/members/{member_id}/key-claims": {"days": 1},
+    "POST /v1/key-claims/redemption": {"claim": "<claim_id>"},
     "POST /v1/members": {"name": "<new>", "roles": ["<role>"]},
     "PATCH /v1/members/{member_id}": {"disabled": True},
     "POST /v1/tenants": {"name": "<new>"},
@@ -44,6 +50,8 @@ FORMS: dict[str, dict[str, str]] = {
         "reason": WHY, "decision:<approval_id>": "deny", "digest:<approval_id>": DIGEST,
     },
     "POST /console/unknown/{call_id}": {"outcome": "happened", "reason": WHY},
+    "POST /console/keys": {},
+    "POST /console/key-claims": {"claim": "<claim_id>"},
 }  # fmt: skip
 # Filters that name an object.
 QUERIES = {"GET /v1/approvals": {"run_id": "<run_id>"}, "GET /v1/audit": {"subject": "tenant:<tenant_id>"}}
@@ -67,6 +75,10 @@ SECTIONS = {
     "<h1>Budget": "usage:read",
     "<h1>Runs": "runs:read",
 }
+# What no key opens: asked with a sign-in at the provider, about a claim of one's own.
+SIGNED_IN = {
+    "POST /v1/keys/own", "POST /v1/key-claims/redemption", "POST /console/keys", "POST /console/key-claims",
+}  # fmt: skip
 ASKERS = {"DELETE /v1/elevations/{elevation_id}"}  # of what one has asked for oneself
 STREAM = "GET /v1/runs/{run_id}/events"
 _NOTICE = re.compile(r'<p class="notice"[^>]*>(.*?)</p>', re.DOTALL)
@@ -76,8 +88,13 @@ _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 def names_object(route: Route) -> bool:
     """Whether a request to it says which object it is about: in its path, its body or a filter."""
     name = f"{route.method} {route.path}"
-    told = str(BODIES.get(name, "")) + str(FORMS.get(name, "")) + str(QUERIES.get(name, ""))
-    return bool(route.parameters) or "_id>" in told
+    return bool(route.parameters) or "_id>" in _told(route) + str(QUERIES.get(name, ""))
+
+
+def _told(route: Route) -> str:
+    """What is sent in the body of a request to it."""
+    name = f"{route.method} {route.path}"
+    return str(BODIES.get(name, "")) + str(FORMS.get(name, ""))
 
 
 def filled(value: Any, known: dict[str, str]) -> Any:
@@ -95,7 +112,7 @@ def filled(value: Any, known: dict[str, str]) -> Any:
 def nothing() -> dict[str, str]:
     """Ids that nothing has."""
     kinds = ("run_id", "call_id", "approval_id", "key_id", "member_id", "elevation_id", "tenant_id")
-    return {kind: str(uuid4()) for kind in kinds}
+    return {**{kind: str(uuid4()) for kind in kinds}, "claim_id": tokens.generate_claim()}
 
 
 @dataclass(frozen=True)
@@ -126,6 +143,7 @@ class Asker:
     role_to_give: str
     role_to_ask: str  # another than their own
     may: frozenset[str]  # what is declared for the role
+    trusted: Issuer  # where this one signs in, by the id of the member
 
     def seen(self, route: Route, whose: Whose) -> Seen:
         own = self._own(route)
@@ -151,6 +169,8 @@ class Asker:
         known = seeded(self.store, self.tenant_id) if uses_up else self.standing
         if self.who is not None and f"{route.method} {route.path}" in ASKERS:
             self.store.give(known["elevation_id"], self.who.member_id)
+        if self.who is not None and "<claim_id>" in _told(route):
+            self.store.give_claim(known["claim_id"], self.who.member_id)
         if f"{route.method} {route.path}" in OTHERS:
             self.store.without_tiers()
         return known
@@ -188,7 +208,10 @@ class Asker:
             options["params"] = filled(QUERIES[name], known)
         if name == STREAM:
             return self._stream(path, options)
-        return _answer(self.world.service.call(self.who, route.method, path, **options))
+        who = self.who
+        if who is not None and name in SIGNED_IN:
+            who = replace(who, key=self.trusted.token(who.member_id))
+        return _answer(self.world.service.call(who, route.method, path, **options))
 
     def _stream(self, path: str, options: dict[str, Any]) -> Answer:
         """Whether the stream opens; this run has no end to wait for."""
@@ -202,23 +225,25 @@ class Asker:
             return _answer(answer)
 
     def _in_console(self, route: Route, path: str, form: dict[str, str]) -> Answer:
-        with self._browser() as browser:
-            page = browser.get("/console")
+        with self._browser(at_provider=f"{route.method} {route.path}" in SIGNED_IN) as client:
+            page = client.get("/console")
             token = _CSRF.search(page.text)
             form = {**form, "csrf": token[1] if token else "x"}
-            answer = browser.get(path) if route.method == "GET" else browser.request(route.method, path, data=form)
+            answer = client.get(path) if route.method == "GET" else client.request(route.method, path, data=form)
             told = _answer(answer)
             if route.method == "POST" and told.status == 303 and answer.headers["location"] == "/console":
-                notice = _NOTICE.search(browser.get("/console").text)
+                notice = _NOTICE.search(client.get("/console").text)
                 return Answer(303, notice[1] if notice else "", {})
             return told
 
     @contextmanager
-    def _browser(self) -> Iterator[httpx2.Client]:
-        with httpx2.Client(base_url=self.world.service.base_url, trust_env=False, timeout=400) as browser:
-            if self.who is not None:
-                assert browser.post("/console/sign-in", data={"key": self.who.key}).status_code == 303
-            yield browser
+    def _browser(self, *, at_provider: bool) -> Iterator[httpx2.Client]:
+        with browser(self.world) as client:
+            if self.who is not None and at_provider:
+                assert sign_in(client, self.trusted, self.who.member_id).status_code == 200
+            elif self.who is not None:
+                assert client.post("/console/sign-in", data={"key": self.who.key}).status_code == 303
+            yield client
 
 
 def _answer(answer: httpx2.Response) -> Answer:

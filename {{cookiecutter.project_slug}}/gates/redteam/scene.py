@@ -61,6 +61,7 @@ class Scene:
             key_id=run.key_id,
             reads_documents=False,
             tools=tools,
+            issuer_chain=run.issuer_chain,
         )
 
     async def decide(self, approval_id: str, tool: str, arguments: Mapping[str, Any] | None) -> bool:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
+from urllib.parse import parse_qs
 from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
@@ -41,6 +42,7 @@ class Issuer:
     published: list[dict[str, Any]] = field(default_factory=list)  # besides its own
     fetched: int = 0
     down: bool = False
+    codes: dict[str, str] = field(default_factory=dict)  # what the token endpoint answers a code with: an ID token
 
     def token(
         self,
@@ -71,7 +73,36 @@ class Issuer:
     def settings(self) -> dict[str, str]:
         return {"OIDC_ISSUER": self.url, "OIDC_AUDIENCE": AUDIENCE, "OIDC_JWKS_URL": f"{self.url}/jwks"}
 
-    def handle(self, request: BaseHTTPRequestHandler, _raw: bytes) -> None:
+    @property
+    def sign_in_settings(self) -> dict[str, str]:
+        """With the console's part: people sign in there."""
+        return {
+            **self.settings,
+            "OIDC_CLIENT_ID": CLIENT,
+            "OIDC_AUTHORIZATION_URL": f"{self.url}/authorize",
+            "OIDC_TOKEN_URL": f"{self.url}/token",
+        }
+
+    def code(self, subject: str, nonce: str, **claims: Any) -> str:
+        """What the browser brings back after this person has signed in for an attempt with this nonce."""
+        code = uuid4().hex
+        told = {"aud": CLIENT, "nonce": nonce, **claims}
+        self.codes[code] = self.token(subject, header={"typ": "JWT"}, **told)
+        return code
+
+    def _exchange(self, request: BaseHTTPRequestHandler, raw: bytes) -> None:
+        code = parse_qs(raw.decode()).get("code", [""])[0]
+        token = self.codes.pop(code, None)  # once, as RFC 6749 has it
+        if token is None:
+            respond(request, 400, b'{"error": "invalid_grant"}', "application/json")
+            return
+        told = {"access_token": "x", "token_type": "Bearer", "id_token": token}
+        respond(request, 200, json.dumps(told).encode(), "application/json")
+
+    def handle(self, request: BaseHTTPRequestHandler, raw: bytes) -> None:
+        if request.path == "/token" and not self.down:
+            self._exchange(request, raw)
+            return
         self.fetched += 1
         if self.down:
             respond(request, 503, b"", "text/plain")

@@ -49,6 +49,7 @@ ROLES = {
     ],
     "hazard_only": ["runs:read", "runs:write", "hazard:run"],
     "probe_chatter": ["chat:write", "usage:read"],
+    "probe_holder": ["runs:read", "usage:read", "keys:self", "keys:redeem"],
     "probe_nothing": [],
     "probe_admin": [
         "runs:read", "usage:read", "approvals:read", "keys:write", "members:read", "members:write", "budgets:write",
@@ -175,6 +176,12 @@ class World:
         environment |= {"ENVIRONMENT": "test", "PORT": "0", "OPERATIONS_PORT": "0", **settings}
         command = [sys.executable, "-m", "gates.rig.serve", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+
+    def link(self, who: Person, issuer_url: str, subject: str = "") -> str:
+        """Link somebody to a subject of the provider, as its operator would; returns the subject."""
+        subject = subject or f"subject-{who.member_id}"
+        self.sql("UPDATE members SET issuer = ?, subject = ? WHERE id = ?", issuer_url, subject, who.member_id)
+        return subject
 
     def store(self) -> bytes:
         """Everything the service has written to its database, as bytes."""

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "t0010"
-down_revision = "t0008"
+down_revision = "t0009"
 branch_labels = None
 depends_on = None
 

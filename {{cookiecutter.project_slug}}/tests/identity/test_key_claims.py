@@ -1,0 +1,109 @@
+"""Keys that only their member has seen: issued by themselves, or claimed."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from app.audit.models import AuditEvent
+from app.db.base import utc_now
+from app.db.tenancy import ALL_TENANTS
+from app.errors import Conflict, Forbidden, NotFound
+from app.identity.key_claims import CreatedClaim
+from app.identity.models import KeyClaim, Member
+from app.identity.principal import Principal
+from app.runtime import Runtime
+from gates.rig import people
+from gates.rig.people import Person
+
+pytestmark = pytest.mark.anyio
+ISSUER = "https://issuer.example"
+
+
+async def _signed_in(runtime: Runtime, who: Person) -> Principal:
+    """The principal of a sign-in at the provider, as the directory makes it for a token."""
+    async with runtime.db.transaction(ALL_TENANTS) as session:
+        member = await session.get_one(Member, who.member_id)
+        member.issuer, member.subject = ISSUER, who.member_id
+    return await runtime.directory.principal_of_subject(ISSUER, who.member_id, utc_now() + timedelta(minutes=5))
+
+
+async def _created(runtime: Runtime, admin: Person, member: Person, days: int = 30) -> CreatedClaim:
+    return await runtime.key_claims.create(
+        admin.principal, member.member_id, scopes=["runs:read"], days=days, open_for=timedelta(hours=1)
+    )
+
+
+async def _actions(runtime: Runtime, tenant_id: str) -> list[tuple[str, str]]:
+    async with runtime.db.transaction(ALL_TENANTS) as session:
+        query = select(AuditEvent).where(AuditEvent.tenant_id == tenant_id).order_by(AuditEvent.sequence)
+        return [(event.action, event.actor) for event in await session.scalars(query)]
+
+
+async def _two(runtime: Runtime) -> tuple[Person, Person]:
+    tenant = await people.tenant(runtime)
+    return await people.person(runtime, tenant, ["member"]), await people.person(runtime, tenant, ["admin"])
+
+
+async def test_who_signed_in_issues_a_key_that_nobody_else_holds(runtime: Runtime) -> None:
+    member, admin = await _two(runtime)
+    here = await _signed_in(runtime, member)
+    issued = await runtime.keys.issue_own(here, scopes=None, lifetime=timedelta(days=1))
+    assert (await runtime.directory.authenticate(issued.token)).persons == frozenset({member.member_id})
+    for key in (member, admin):  # with a key nobody does: whoever else holds it would hold the new one too
+        with pytest.raises(Forbidden, match="signs in at the identity provider"):
+            await runtime.keys.issue_own(key.principal, scopes=None, lifetime=timedelta(days=1))
+    assert ("access.denied", member.member_id) in await _actions(runtime, member.tenant_id)
+
+
+async def test_a_claim_is_redeemed_once_by_its_own_member_s_sign_in(runtime: Runtime) -> None:
+    member, admin = await _two(runtime)
+    here = await _signed_in(runtime, member)
+    admin_here = await _signed_in(runtime, admin)
+    created = await _created(runtime, admin, member)
+    async with runtime.db.transaction(ALL_TENANTS) as session:
+        kept = await session.get_one(KeyClaim, created.claim.id)
+        assert created.code not in str(vars(kept))
+    with pytest.raises(NotFound):  # the admin has the code, and it opens nothing for them
+        await runtime.key_claims.redeem(admin_here, created.code)
+    puppet = await runtime.keys.issue(member.tenant_id, member.member_id, "x", hands=admin.principal.persons)
+    with pytest.raises(Forbidden, match="signs in at the identity provider"):  # nor with a key of that member's
+        await runtime.key_claims.redeem(await runtime.directory.authenticate(puppet.token), created.code)
+    issued = await runtime.key_claims.redeem(here, created.code)
+    mine = await runtime.directory.authenticate(issued.token)
+    assert (mine.persons, mine.scopes) == (frozenset({member.member_id}), frozenset({"runs:read"}))
+    with pytest.raises(Conflict, match="redeemed already"):
+        await runtime.key_claims.redeem(here, created.code)
+    actions = await _actions(runtime, member.tenant_id)
+    for expected in (
+        ("key_claim.created", admin.member_id),
+        ("access.denied", admin.member_id),
+        ("key_claim.redeemed", member.member_id),
+        ("key.issued", member.member_id),
+    ):
+        assert expected in actions
+
+
+async def test_a_claim_expires(runtime: Runtime) -> None:
+    member, admin = await _two(runtime)
+    here = await _signed_in(runtime, member)
+    created = await _created(runtime, admin, member)
+    async with runtime.db.transaction(ALL_TENANTS) as session:
+        (await session.get_one(KeyClaim, created.claim.id)).expires_at = utc_now() - timedelta(seconds=1)
+    with pytest.raises(Conflict, match="expired"):
+        await runtime.key_claims.redeem(here, created.code)
+
+
+async def test_nobody_creates_a_claim_that_could_not_be_redeemed_or_gives_too_much(runtime: Runtime) -> None:
+    member, admin = await _two(runtime)
+    with pytest.raises(Conflict, match="cannot sign in"):
+        await _created(runtime, admin, member)
+    with pytest.raises(Forbidden):
+        await _created(runtime, member, admin)
+    operator = await people.person(runtime, member.tenant_id, ["platform_operator"])
+    await _signed_in(runtime, operator)
+    with pytest.raises(Forbidden, match="app keys issue"):
+        await _created(runtime, admin, operator)
+    stranger, _ = await _two(runtime)
+    with pytest.raises(NotFound):
+        await _created(runtime, admin, stranger)
