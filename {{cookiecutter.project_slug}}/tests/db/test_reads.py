@@ -124,7 +124,7 @@ async def test_reads_go_on_while_another_process_holds_the_write_lock(runtime: R
         async with runtime.db.read(mine.principal) as session:
             assert await session.scalar(select(Member.id)) == mine.member_id
         assert await runtime.intake.page(mine.principal, before=None, limit=10) == []
-        assert await runtime.directory.names(mine.principal) == {mine.member_id: mine.name}
+        assert await runtime.directory.names(mine.principal, [mine.member_id]) == {mine.member_id: mine.name}
     other.dispose()
 
 
