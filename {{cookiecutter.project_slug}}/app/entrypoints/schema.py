@@ -1,6 +1,7 @@
 """The database schema: bring it to the newest, or say that it is not."""
 
 import fcntl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.util import CommandError
 
+LOCK_POLL_S = 0.2
 MIGRATION_LOCK = 7_231_904_512  # any number that no other lock of this database uses
 
 
@@ -75,7 +77,11 @@ def one_at_a_time(settings: Settings) -> Iterator[None]:
     engine = sync_engine(settings.owner_database_url)
     try:
         with engine.connect() as connection:
-            connection.execute(sa.select(sa.func.pg_advisory_lock(MIGRATION_LOCK)))
+            while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(MIGRATION_LOCK))):
+                # Asked again and not waited for: who waits in a query holds a snapshot, and CREATE INDEX CONCURRENTLY
+                # of the process that migrates would wait for that one.
+                connection.commit()
+                time.sleep(LOCK_POLL_S)
             connection.commit()  # the lock is the session's, and no transaction stays open beside the migrations
             yield
     finally:

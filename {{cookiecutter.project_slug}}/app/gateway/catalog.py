@@ -175,6 +175,8 @@ class Catalog:
             parts = input_tokens * entry.input_usd_per_mtok + output_tokens * entry.output_usd_per_mtok
             return to_micro(parts / MILLION)
         try:
+            if cache_read_tokens + cache_write_tokens > input_tokens:  # no part of it: then none was cached
+                cache_read_tokens = cache_write_tokens = 0
             usage = Usage(
                 input_tokens=input_tokens,
                 output_tokens=output_tokens,

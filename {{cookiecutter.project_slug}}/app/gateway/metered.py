@@ -151,7 +151,10 @@ class MeteredModel(WrapperModel):
     async def _settle(self, held: Reservation, bill: "Bill", outcome: str) -> None:
         reported = bill.worst if bill.missing(outcome) else bill.usage
         usage = RequestUsage(
-            input_tokens=min(reported.input_tokens, MOST_TOKENS), output_tokens=min(reported.output_tokens, MOST_TOKENS)
+            input_tokens=min(reported.input_tokens, MOST_TOKENS),
+            output_tokens=min(reported.output_tokens, MOST_TOKENS),
+            cache_read_tokens=max(0, reported.cache_read_tokens),
+            cache_write_tokens=max(0, reported.cache_write_tokens),
         )
         cost = self._price(usage)
         bill.cost_micro = cost
@@ -162,7 +165,13 @@ class MeteredModel(WrapperModel):
     def _price(self, usage: RequestUsage) -> int:
         if not usage.input_tokens and not usage.output_tokens:
             return 0
-        return self._catalog.cost_micro(self._tier, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+        return self._catalog.cost_micro(
+            self._tier,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+        )
 
 
 def _seconds(settings: ModelSettings | None) -> float:

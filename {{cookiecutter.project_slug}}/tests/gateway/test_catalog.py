@@ -39,3 +39,18 @@ def test_a_fallback_is_another_tier_with_another_model(tmp_path: Path) -> None:
 def test_every_model_of_the_shipped_catalogue_has_a_price(provider: str) -> None:
     catalog = Catalog.load(ROOT / "config" / "models.toml", provider)
     assert catalog.cost_micro("standard", input_tokens=1000, output_tokens=1000) > 0
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "google"])
+def test_cached_input_has_the_price_that_the_provider_asks_for_it(provider: str) -> None:
+    """fault 2: 99,000 of 100,000 tokens from the cache were booked at nine times the bill."""
+    catalog = Catalog.load(ROOT / "config" / "models.toml", provider)
+
+    def cost(*, read: int = 0, written: int = 0) -> int:
+        return catalog.cost_micro(
+            "standard", input_tokens=100_000, output_tokens=0, cache_read_tokens=read, cache_write_tokens=written
+        )
+
+    assert cost(read=99_000) < cost() / 2
+    assert cost(read=100_001) == cost(), "more than was sent is no part of it"
+    assert cost(written=99_000) >= cost()

@@ -52,7 +52,7 @@ def test_what_is_read_can_be_written(sent: Any) -> None:
         assert usage is None or 0 <= usage.cache_read_tokens + usage.cache_write_tokens <= usage.input_tokens
         for choice in found["choices"]:
             assert isinstance(choice["index"], int)
-            assert isinstance(choice.get("message", choice.get("delta")), dict)
+            assert isinstance(choice["message" if whole else "delta"], dict)
 
 
 @pytest.mark.parametrize(
