@@ -72,7 +72,7 @@ class Elevations:
 
     async def _require_another(self, caller: Principal, elevation_id: str) -> Rule:
         """Refuse, on record, who may be the one that asks: as themselves, or by a key that went through their hands."""
-        async with self.db.transaction(caller) as session:
+        async with self.db.read(caller) as session:
             elevation = await session.scalar(select(Elevation).where(Elevation.id == elevation_id))
         if elevation is None:
             raise NotFound

@@ -23,6 +23,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig
 from pydantic_ai.durable_exec.dbos import DBOSDurability
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.background import run_to_completion
 from app.draining import Drain, checkpoint
 from app.runs.liveness import LOST_IDENTITY, FileLocks, Liveness, PostgresLocks
 from app.runs.serializer import JsonSerializer
@@ -189,7 +190,7 @@ async def running_worker(settings: Settings, advance: Advance, drain: Drain | No
         if not drain.requested.is_set():
             drain.begin()
         closing.set()
-        await _in_spite_of_cancellation(ending)
+        await run_to_completion(_joined(ending))
 
 
 def _carries_no_arguments(record: logging.LogRecord) -> bool:
@@ -235,17 +236,8 @@ async def _stop_engine() -> None:
         log.error("worker.engine_stop_failed", exc_info=error)
 
 
-async def _in_spite_of_cancellation(task: asyncio.Task[None]) -> None:
-    """Wait for the task's end; a cancellation of whoever waits is raised after it."""
-    cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):  # against anyio's own, which is repeated at every await
-        while not task.done():
-            try:
-                await asyncio.wait({task})
-            except asyncio.CancelledError as error:
-                cancelled = error
-    if cancelled is not None:
-        raise cancelled
+async def _joined(task: asyncio.Task[None]) -> None:
+    await asyncio.wait({task})
     task.result()
 
 

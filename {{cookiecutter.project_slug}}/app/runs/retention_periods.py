@@ -16,6 +16,7 @@ from app.audit import trail
 from app.db.base import utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
+from app.db.unique import insert_or_existing
 from app.errors import RequestInvalid
 from app.identity.models import Tenant
 from app.runs.models import TenantRetention
@@ -100,10 +101,10 @@ class RetentionPeriods:
             if days is not None and not 1 <= days <= most:
                 raise RequestInvalid(f"{name}: choose 1 to {most} days; only config/retention.toml raises it.")
         async with self.db.transaction(ALL_TENANTS) as session:
-            row = TenantRetention(
-                tenant_id=tenant_id, content_days=content_days, history_days=history_days, changed_at=utc_now()
-            )
-            await session.merge(row)
+            made = TenantRetention(tenant_id=tenant_id, changed_at=utc_now())
+            stored = select(TenantRetention).where(TenantRetention.tenant_id == tenant_id).with_for_update()
+            row, _ = await insert_or_existing(session, made, stored)
+            row.content_days, row.history_days, row.changed_at = content_days, history_days, utc_now()
             facts = {"content_days": content_days, "history_days": history_days, "reason": reason}
             await trail.append(session, tenant_id, actor, "retention.set", f"tenant:{tenant_id}", **facts)
         return self.default.shortened(content_days, history_days)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.budgets.models import BudgetCap, BudgetWindow, ModelCall
 from app.db.base import Base, utc_now
 from app.gateway.models import CachedAnswer
-from app.identity.models import ApiKey, Elevation
+from app.identity.models import ApiKey, Elevation, KeyClaim
 from app.runs.models import Run, RunContent
 from app.runs.retention_periods import Cutoffs
 from app.runs.state import ENDED
@@ -33,6 +33,7 @@ TABLES: Mapping[str, str] = {
     "budget_windows": "records: after the window has closed, of a run with the run",
     "budget_caps": "a run's own with the run; others are kept: what is set holds",
     "api_keys": "records: after the key has expired or was revoked",
+    "key_claims": "records: after it has expired",
     "elevations": "records: after it has ended",
     "audit_events": f"{KEPT}: no content, and each record holds the next one's hash",
     "audit_heads": f"{KEPT}: the end of a chain",
@@ -141,6 +142,14 @@ async def _remove_keys(session: AsyncSession, ids: list[str]) -> int:
     return await _update(session, delete(ApiKey).where(ApiKey.id.in_(ids)))
 
 
+def _key_claims(tenant_id: str, cutoffs: Cutoffs) -> sa.Select[str]:
+    return select(KeyClaim.id).where(KeyClaim.tenant_id == tenant_id, KeyClaim.expires_at < cutoffs.records)
+
+
+async def _remove_key_claims(session: AsyncSession, ids: list[str]) -> int:
+    return await _update(session, delete(KeyClaim).where(KeyClaim.id.in_(ids)))
+
+
 def _elevations(tenant_id: str, cutoffs: Cutoffs) -> sa.Select[str]:
     return select(Elevation.id).where(Elevation.tenant_id == tenant_id, Elevation.ends_at < cutoffs.records)
 
@@ -157,6 +166,7 @@ SWEEPS = (
     Sweep("runs", _runs, _remove_runs),
     Sweep("model_calls", _calls, _remove_calls),
     Sweep("api_keys", _keys, _remove_keys),
+    Sweep("key_claims", _key_claims, _remove_key_claims),
     Sweep("elevations", _elevations, _remove_elevations),
 )
 

@@ -33,7 +33,7 @@ from app.identity.models import Member, Tenant
 from app.identity.principal import Principal
 from app.policy.decision import Allow, AskHuman, Deny
 from app.runs.intake import RunRequest
-from app.runs.models import Run
+from app.runs.models import Run, TenantRetention
 from app.runtime import Runtime
 from app.switches.models import Switch
 from app.tools.caller import CallerOfRun
@@ -194,6 +194,17 @@ async def _events(racing: Racing) -> None:
     assert (await trail.verify(racing.runtime.db, ALL_TENANTS, racing.who.tenant_id)).intact
 
 
+async def _retention(racing: Racing) -> None:
+    def shorten(number: int) -> Awaitable[Any]:
+        periods = racing.runtime.retention.periods
+        return periods.set(
+            racing.who.tenant_id, content_days=number + 7, history_days=None, actor="test", reason="a race"
+        )
+
+    await racing.at_once(shorten)
+    assert await racing.rows(TenantRetention, TenantRetention.tenant_id == racing.who.tenant_id) == 1
+
+
 RACES: dict[str, Race] = {
     "tenants(name)": _tenants,
     "members(tenant_id, name)": _members,
@@ -207,9 +218,12 @@ RACES: dict[str, Race] = {
     "switches(name)": _switches,
     "cached_answers(key)": _answers,
     "audit_events(tenant_id, sequence)": _events,
+    "tenant_retention(tenant_id)": _retention,
 }
 CANNOT_RACE = {
     "api_keys(prefix)": "drawn by chance for each key",
+    "key_claims(claim_hash)": "of a code drawn by chance for each claim",
+    "run_contents(run_id)": "made once, in the transaction that makes its run",
     "audit_heads(tenant_id)": "made once, in the transaction that makes its tenant",
 }
 

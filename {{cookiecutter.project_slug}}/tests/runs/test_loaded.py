@@ -29,7 +29,7 @@ CONTENT = {
     Approval: {"arguments", "change"},
     CachedAnswer: {"body"},
 }
-SMALL = {"granted", "used", "limits", "route", "warned", "roles", "scopes", "hands", "data", "output"}
+SMALL = {"granted", "used", "limits", "route", "warned", "roles", "scopes", "hands", "issuer_chain", "data", "output"}
 RUNS, SIZE = 40, 200_000
 
 

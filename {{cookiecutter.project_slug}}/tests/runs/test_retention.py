@@ -16,7 +16,7 @@ from app.db.base import Base, new_id, utc_now
 from app.db.tenancy import ALL_TENANTS
 from app.errors import RequestInvalid
 from app.gateway.models import CachedAnswer
-from app.identity.models import ApiKey, Elevation
+from app.identity.models import ApiKey, Elevation, KeyClaim
 from app.runs.intake import RunRequest
 from app.runs.models import Run, RunContent
 from app.runs.retention_periods import MIN_RECORDS_DAYS, Periods
@@ -206,13 +206,18 @@ async def test_closed_windows_old_keys_and_elevations_go_and_open_ones_stay(
                     minutes=1, reason="r", state="asked", asked_at=old, ends_at=ends,
                 )
             )  # fmt: skip
+        for code, ends in (("old", old), ("new", now + timedelta(hours=1))):
+            claim = {"member_id": who.member_id, "key_days": 1, "created_by": who.member_id, "created_at": old}
+            session.add(KeyClaim(id=new_id(), tenant_id=who.tenant_id, claim_hash=code, expires_at=ends, **claim))
         key = {"tenant_id": who.tenant_id, "member_id": who.member_id, "secret_hash": "", "created_at": old}
         session.add(ApiKey(id=new_id(), prefix="old", expires_at=old, **key))
         for name, made in (("old", now - timedelta(days=CONTENT)), ("new", now)):
             times = {"kept_at": made, "fresh_until": now, "gone_at": now + timedelta(days=1)}
             session.add(CachedAnswer(key=name, tenant_id=who.tenant_id, model="m", body={}, **times))
     report = await runtime.retention.run()
-    assert report.deleted == {"budget_windows": 2, "api_keys": 1, "elevations": 1, "cached_answers": 1}
+    assert report.deleted == {
+        "budget_windows": 2, "api_keys": 1, "key_claims": 1, "elevations": 1, "cached_answers": 1,
+    }  # fmt: skip
     async with runtime.db.read(ALL_TENANTS) as session:
         left = set(await session.scalars(select(BudgetWindow.window).where(BudgetWindow.scope_id == who.tenant_id)))
     assert left == {f"{now:%Y-%m-%d}", "2001-01-01"}

@@ -11,6 +11,7 @@ import anyio
 import pytest
 from pydantic import SecretStr, StringConstraints
 from sqlalchemy import select, update
+from sqlalchemy.orm import undefer
 
 from app.db.base import utc_now
 from app.db.tenancy import ALL_TENANTS
@@ -145,7 +146,8 @@ class Stage:
 
     async def record(self, call_id: str = "c1") -> ToolCall:
         async with self.runtime.db.transaction(self.member.principal) as session:
-            found = await session.scalar(select(ToolCall).where(ToolCall.call_id == call_id))
+            query = select(ToolCall).options(undefer(ToolCall.result)).where(ToolCall.call_id == call_id)
+            found = await session.scalar(query)
         assert found is not None
         return found
 

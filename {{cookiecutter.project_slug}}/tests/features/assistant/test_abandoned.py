@@ -53,7 +53,7 @@ async def test_a_question_ends_with_its_run(runtime: Runtime) -> None:
     async with runtime.db.transaction(member.principal) as session:
         question = Approval(
             id=new_id(), tenant_id=member.tenant_id, run_id=run.id, call_id="c1", tool="t", effect="write",
-            arguments={}, digest="0" * 64, reason="r", requested_by=member.member_id, state="pending",
+            arguments={}, digest="0" * 64, reason="r", requested_by=member.member_id, issuer_chain=[], state="pending",
             created_at=utc_now(), expires_at=utc_now() + PATIENCE,
         )  # fmt: skip
         session.add(question)
