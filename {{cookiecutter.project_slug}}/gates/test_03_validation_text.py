@@ -24,7 +24,7 @@ SMUGGLED = {
 }
 ENGLAND = "\U0001f3f4" + "".join(chr(0xE0000 + ord(char)) for char in "gbeng") + "\U000e007f"
 VISIBLE = (
-    "日本語の文書 葛\U000e0100城 한국어 각",
+    "日本語の文書 葛城 한국어 각",
     f"👩\u200d👩\u200d👧\u200d👦 👩🏽\u200d🚀 ❤\ufe0f 1\ufe0f⃣ 🇩🇪 {ENGLAND}",
     "می\u200cخواهم क्\u200dष עברית العربية",
     "naïve façade\tÅngström\nline two",

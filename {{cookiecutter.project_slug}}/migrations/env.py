@@ -8,7 +8,7 @@ from alembic import context
 
 import app
 from app.db.base import Base, UtcDateTime
-from app.db.engine import sync_engine
+from app.db.connections import sync_engine
 from app.db.tenancy import AllTenants
 from app.db.walls import SETTING
 from app.settings import load_settings

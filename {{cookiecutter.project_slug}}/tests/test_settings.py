@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from app import settings as settings_module
-from app.db.engine import sync_engine
+from app.db.connections import sync_engine
 from app.identity.roles import Roles
 from app.settings import ROOT, SettingsInvalid, load_settings
 

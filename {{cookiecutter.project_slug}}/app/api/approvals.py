@@ -10,11 +10,12 @@ from app.api.guards import require
 from app.api.pagination import PAGE_SIZE, Cursor, Limit, Page
 from app.api.schemas import Id, Instant, Reason, Strict
 from app.api.state import RuntimeDep
-from app.errors import AppError
+from app.errors import AppError, Conflict
 from app.identity.principal import Principal
 from app.runtime import Runtime
 from app.tools.models import Approval
 
+NAMED_BEFORE = "This approval stands in the request before: its first decision counts."
 router = APIRouter(prefix="/v1/approvals", tags=["approvals"])
 State = Literal["pending", "approved", "denied", "expired", "used", "stale"]
 
@@ -120,9 +121,12 @@ async def decide_each(
 ) -> AllDecided:
     """Decide several questions in one request: each on its own, with its own digest and reason.
 
-    One that cannot be decided says why and leaves the others alone."""
-    decided = []
+    One that cannot be decided says why and leaves the others alone. Of one that is named twice the first counts."""
+    decided: list[Decided] = []
     for item in body.items:
+        if item.id in {each.id for each in decided}:
+            decided.append(Decided(id=item.id, state=None, error=Conflict.row.code, detail=NAMED_BEFORE))
+            continue
         try:
             approval = await runtime.approvals.decide(
                 principal, item.id, approve=item.decision == "approve", digest=item.digest, reason=item.reason

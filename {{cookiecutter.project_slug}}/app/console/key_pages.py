@@ -18,6 +18,7 @@ async def issue_own_key(request: Request, runtime: RuntimeDep, current: SessionD
     current.require_token(csrf)
     current.principal.require("keys:self")
     try:
+        current.require_just_started()
         issued = await runtime.keys.issue_own(current.principal, scopes=None, lifetime=LIFETIME)
     except AppError as error:
         return back(runtime, error.detail)
@@ -32,6 +33,7 @@ async def redeem_key_claim(
     current.require_token(csrf)
     current.principal.require("keys:redeem")
     try:
+        current.require_just_started()
         issued = await runtime.key_claims.redeem(current.principal, claim.strip())
     except AppError as error:
         return back(runtime, error.detail)

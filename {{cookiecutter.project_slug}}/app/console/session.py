@@ -31,6 +31,12 @@ ATTEMPT_S = 600
 class Session:
     principal: Principal
     csrf: str
+    started: float  # seconds since the epoch
+
+    def require_just_started(self) -> None:
+        """Raise Forbidden for a session of earlier today: the provider's word about its person is as old."""
+        if time.time() - self.started > ATTEMPT_S:
+            raise Forbidden("Sign in at the identity provider again: a key is given to who has just done so.")
 
     def require_token(self, given: str) -> None:
         """Raise Forbidden unless the form came from this session's own page."""
@@ -129,7 +135,7 @@ async def current(request: Request, runtime: RuntimeDep) -> Session:
         raise
     except (BadSignature, AppError, KeyError):
         raise SignedOut from None
-    return Session(principal, data["csrf"])
+    return Session(principal, data["csrf"], data["started"])
 
 
 SessionDep = Annotated[Session, Depends(current)]

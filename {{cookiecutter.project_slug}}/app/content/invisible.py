@@ -29,15 +29,16 @@ _SUSPECT = re.compile(
 _JOINING_SCRIPTS = re.compile(
     r"[\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u17ff\u1800-\u18af\ufb50-\ufdff\ufe70-\ufefe]"
 )
-_EMOJI = re.compile(r"[\u00a9\u00ae\u203c-\u3299\U0001f000-\U0001faff]")
 # Bases with a look as text and one as emoji (UTS 51), from the kept table of a terminal library.
 _TWO_LOOKS = frozenset(
     chr(code) for ranges in VS16_NARROW_TO_WIDE.values() for first, last in ranges for code in range(first, last + 1)
 )
+_KEYCAPS = "0123456789#*"
+_EMOJI = re.compile("[" + "".join(map(re.escape, sorted(_TWO_LOOKS - set(_KEYCAPS)))) + "\u2b1b\U0001f000-\U0001faff]")
 # Standardized variants (UCD, StandardizedVariants.txt) of mathematical signs and of punctuation.
 _VARIANTS = {
     "\ufe00": frozenset(
-        "0\u2205\u2229\u222a\u2268\u2269\u2272\u2273\u228a\u228b\u2293\u2294\u2295\u2297\u229c\u22da\u22db\u2a3c\u2a3d\u2a9d\u2a9e"
+        "\u2205\u2229\u222a\u2268\u2269\u2272\u2273\u228a\u228b\u2293\u2294\u2295\u2297\u229c\u22da\u22db\u2a3c\u2a3d\u2a9d\u2a9e"
         "\u2aac\u2aad\u2acb\u2acc\u3001\u3002\uff01\uff0c\uff0e\uff1a\uff1b\uff1f"
     ),
     "\ufe01": frozenset("\u3001\u3002\uff01\uff0c\uff0e\uff1a\uff1b\uff1f"),
@@ -78,7 +79,7 @@ def _needed(text: str, at: int) -> bool:
     before, after = text[at - 1 : at], text[at + 1 : at + 2]
     if text[at] in JOINERS:
         return _joins(text, at, after)
-    return before in _VARIANTS.get(text[at], ())
+    return before in _VARIANTS.get(text[at], ()) and (before not in _KEYCAPS or after == "\u20e3")
 
 
 def _joins(text: str, at: int, after: str) -> bool:
@@ -87,4 +88,6 @@ def _joins(text: str, at: int, after: str) -> bool:
         start -= 1
     before = text[start] if start >= 0 else ""
     both = (before, after)
+    if any(map(_SUSPECT.fullmatch, both)):  # what is removed itself vouches for nothing
+        return False
     return all(map(_JOINING_SCRIPTS.fullmatch, both)) or (text[at] == "\u200d" and all(map(_EMOJI.fullmatch, both)))

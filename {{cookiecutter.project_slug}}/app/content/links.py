@@ -37,6 +37,7 @@ _REST = r"""[^\s<>"'`|)\]{}]+"""
 _BARE = re.compile(rf"(?:[a-z][a-z0-9+.\-]{{0,30}}:)?[/\\]{{2,}}{_REST}|(?<![A-Za-z0-9])www\.{_REST}", re.IGNORECASE)
 # A browser reads an authority up to one of these alone: `https://good.example'@evil.example` is at evil.example (WHATWG
 # URL, authority state), and quotes, brackets and a no-break space may stand in the name of a user or of a host.
+_MAX_AUTHORITY = 2_000  # characters; no host with its user is longer
 _END_OF_AUTHORITY = re.compile(r"[ \t\n\r\f<>/?#\\]")
 _NO_PATH_YET = re.compile(r"(?:[a-z][a-z0-9+.\-]*:)?[/\\]*[^/\\?#]*\Z", re.IGNORECASE)
 _SPACE = re.compile(r"[ \t\n\r\f<>]")
@@ -146,8 +147,11 @@ def _longest(found: re.Match[str]) -> str:
     """An address as the reader that takes most of the text for it: with what could still belong to its authority."""
     if not _NO_PATH_YET.match(found[0]):
         return found[0]
-    end = _END_OF_AUTHORITY.search(found.string, found.end())
-    rest = found.string[found.end() : end.start() if end else None]
+    most = found.end() + _MAX_AUTHORITY
+    end = _END_OF_AUTHORITY.search(found.string, found.end(), most)
+    rest = found.string[found.end() : end.start() if end else most]
+    if end is None and len(found.string) > most:
+        return found[0] + rest  # judged as it is, and refused
     is_user = "@" in rest
     is_host = bool(rest) and not rest[0].isspace() and re.search(r"[.\u3002\uff0e\uff61]\w", rest) is not None
     return found[0] + rest if is_user or is_host else found[0]

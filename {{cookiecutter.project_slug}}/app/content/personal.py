@@ -86,7 +86,7 @@ _ANY = re.compile("|".join(f"(?P<{kind}>{form})" for kind, (form, _) in _FORMS.i
 _PLAIN = str.maketrans(
     dict.fromkeys("\u00a0\u2007\u202f\u2009", " ") | dict.fromkeys("\u2010\u2011\u2012\u2013", "-") | {"\uff20": "@"}
 )
-_WORTH_A_LOOK = re.compile(r"@|\d|-----BEGIN|sk-|pk-|rk-|AKIA|xox|AIza|eyJ|gh[pousr]_")
+_WORTH_A_LOOK = re.compile(r"@|\d|-----BEGIN|sk-|pk-|rk-|AKIA|xox|AIza|eyJ|gh[pousr]_|svc_|claim_")
 KINDS = tuple(_FORMS)
 
 

@@ -101,7 +101,7 @@ class Changes:
     async def close(self) -> None:
         if self._listener is not None:
             self._listener.cancel()
-            with suppress(asyncio.CancelledError):
+            with suppress(asyncio.CancelledError, Exception):  # whatever ended it, the rest is closed
                 await self._listener
 
     def _listen(self) -> None:

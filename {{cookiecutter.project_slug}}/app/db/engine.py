@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -17,14 +16,14 @@ import anyio.lowlevel
 import psycopg
 import sqlalchemy as sa
 import structlog
-from sqlalchemy import event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from app.background import run_to_completion
 from app.db import reads, space
 from app.db.availability import is_away
 from app.db.changes import CHANGES, Changes
+from app.db.connections import require_writable, tune_sqlite, with_driver
 from app.db.direct import Direct, OnPostgres, OnSqlite
 from app.db.group_commit import Answer, GroupCommit, Order
 from app.db.looks import About, Ask, Found, Look, answered, by_kind, is_there
@@ -36,7 +35,6 @@ from app.errors import StoreAway
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _open_transactions: ContextVar[int] = ContextVar("open_transactions", default=0)
-BUSY_TIMEOUT_MS = 30_000  # for what waits in other ways than through `Database`: the durable engine, migrations
 # For this transaction alone: a pooled connection must not carry a tenant over. See `walls`.
 _SEE_ONLY = sa.text(
     f"SELECT set_config('{SETTING}', :tenant, true), set_config('statement_timeout', :patience_ms, true)"
@@ -46,10 +44,6 @@ _READ_ONLY = sa.text(f"{_SEE_ONLY.text}, set_config('transaction_read_only', 'on
 
 class TransactionOpen(RuntimeError):
     """A model or tool call was about to run inside a transaction, holding locks for its whole length."""
-
-
-class StorageUnavailable(Exception):
-    """The database cannot be opened; the message says what to change."""
 
 
 def require_no_transaction(what: str) -> None:
@@ -65,15 +59,15 @@ class Database:
         self.url, self.patience = make_url(url), patience
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
-            _require_writable(self.url)
+            require_writable(self.url)
         pooled = {"pool_size": 10, "max_overflow": 10, "pool_pre_ping": True, "pool_timeout": patience.total_seconds()}
         self._engine = create_async_engine(
-            _with_driver(self.url, sqlite="aiosqlite"),
+            with_driver(self.url, sqlite="aiosqlite"),
             hide_parameters=True,  # an error's text must not carry what a caller sent
             **({} if self.is_sqlite else pooled),
         )
         if self.is_sqlite:
-            _tune_sqlite(self._engine.sync_engine, busy_timeout_ms=self._patience_ms)
+            tune_sqlite(self._engine.sync_engine, busy_timeout_ms=self._patience_ms)
         self._direct: Direct = self._on_sqlite() if self.is_sqlite else self._on_postgres()
         self._group_commits: WeakSet[GroupCommit[Any, Any]] = WeakSet()
         self._looks: GroupCommit[Look, Any] = GroupCommit(self._looked)
@@ -120,14 +114,19 @@ class Database:
         await anyio.lowlevel.checkpoint_if_cancelled()
         token = _open_transactions.set(_open_transactions.get() + 1)
         try:
-            async with self._in_time(), self._readers() as session:
+            async with self._in_time() as deadline:
+                session = self._readers()
+                bind(session.sync_session, scope)
+                session.deadline, work = deadline, UnitOfWork(session)
+                limits = {"tenant": scope.tenant_id, "patience_ms": str(self._patience_ms)}
                 with reads.refusing_writes():
-                    async with session.begin():
-                        bind(session.sync_session, scope)
-                        if not self.is_sqlite:
-                            limits = {"tenant": scope.tenant_id, "patience_ms": str(self._patience_ms)}
-                            await (await session.connection()).execute(_READ_ONLY, limits)
+                    try:
+                        await work.begin(None if self.is_sqlite else _READ_ONLY, limits)
                         yield session
+                    except BaseException:
+                        await work.roll_back()
+                        raise
+                    await work.commit()
         finally:
             _open_transactions.reset(token)
 
@@ -187,21 +186,21 @@ class Database:
     def _read_engine(self) -> AsyncEngine:
         if not self.is_sqlite:
             return self._engine
-        engine = create_async_engine(_with_driver(self.url, sqlite="aiosqlite"), hide_parameters=True)
-        _tune_sqlite(engine.sync_engine, busy_timeout_ms=self._patience_ms, begin="BEGIN")
+        engine = create_async_engine(with_driver(self.url, sqlite="aiosqlite"), hide_parameters=True)
+        tune_sqlite(engine.sync_engine, busy_timeout_ms=self._patience_ms, begin="BEGIN")
         return reads.query_only(engine)
 
     def _on_sqlite(self) -> Direct:
         def engine(*, begin: str, busy_timeout_ms: int) -> sa.Engine:
-            made = sa.create_engine(_with_driver(self.url, sqlite="pysqlite"), hide_parameters=True)
-            _tune_sqlite(made, busy_timeout_ms=busy_timeout_ms, begin=begin)
+            made = sa.create_engine(with_driver(self.url, sqlite="pysqlite"), hide_parameters=True)
+            tune_sqlite(made, busy_timeout_ms=busy_timeout_ms, begin=begin)
             return made
 
         return OnSqlite(engine, self._patience_ms)
 
     def _on_postgres(self) -> Direct:
         engine = create_async_engine(
-            _with_driver(self.url, sqlite="aiosqlite"), hide_parameters=True, isolation_level="AUTOCOMMIT",
+            with_driver(self.url, sqlite="aiosqlite"), hide_parameters=True, isolation_level="AUTOCOMMIT",
             pool_size=4, max_overflow=0, pool_timeout=self.patience.total_seconds(),
         )  # fmt: skip
         see_all = f"SET LOCAL {SETTING} = '{ALL_TENANTS.tenant_id}'"
@@ -252,51 +251,3 @@ class Database:
         await self._direct.close()
         await self._reading.dispose()
         await self._engine.dispose()
-
-
-def sync_engine(url: str, **options: Any) -> sa.Engine:
-    """A blocking engine on the same database with the same pragmas, for the durable engine and migrations."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        _require_writable(parsed)
-    engine = sa.create_engine(_with_driver(parsed, sqlite="pysqlite"), hide_parameters=True, **options)
-    if parsed.get_backend_name() == "sqlite":
-        _tune_sqlite(engine)
-    return engine
-
-
-def _with_driver(url: URL, *, sqlite: str) -> URL:
-    return url.set(drivername=f"sqlite+{sqlite}" if url.get_backend_name() == "sqlite" else "postgresql+psycopg")
-
-
-def _require_writable(url: URL) -> None:
-    if not url.database or url.database == ":memory:":
-        raise StorageUnavailable("DATABASE_URL: SQLite needs a file, for example sqlite:///data/app.db")
-    path = Path(url.database)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab"):
-            pass
-    except OSError as error:
-        raise StorageUnavailable(
-            f"DATABASE_URL: cannot write {path} ({error.strerror}); make the folder writable or name another file"
-        ) from None
-
-
-def _tune_sqlite(engine: sa.Engine, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS, begin: str = "BEGIN IMMEDIATE") -> None:
-    """Write-ahead log, and every transaction that may write takes the write lock at its start.
-
-    A deferred transaction that reads and then writes fails at once with "database is locked" when
-    another wrote in between; BEGIN IMMEDIATE waits instead."""
-
-    @event.listens_for(engine, "connect")
-    def on_connect(connection: Any, _record: object) -> None:
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={busy_timeout_ms}", "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def on_begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(begin)

@@ -99,7 +99,7 @@ for _name, _deferred in GROUPS.items():
 
 def _expected() -> tuple[type[Exception], ...]:
     """Failures that are explained by their message alone."""
-    from app.db.engine import StorageUnavailable  # noqa: PLC0415 - only a command that failed needs these
+    from app.db.connections import StorageUnavailable  # noqa: PLC0415 - only a command that failed needs these
     from app.db.walls import RoleNotMade, RoleTooStrong  # noqa: PLC0415
     from app.entrypoints import schema, serving  # noqa: PLC0415
     from app.errors import AppError  # noqa: PLC0415

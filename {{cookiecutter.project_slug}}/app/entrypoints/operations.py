@@ -118,11 +118,13 @@ async def watched(heartbeat: Heartbeat, *, ends_process: bool) -> AsyncGenerator
     watchdog = Watchdog(heartbeat)
     if ends_process:
         watchdog.start()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(heartbeat.forever)
-        yield
-        tasks.cancel_scope.cancel()
-    watchdog.stop()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(heartbeat.forever)
+            yield
+            tasks.cancel_scope.cancel()
+    finally:
+        watchdog.stop()
 
 
 def create_worker_operations_app(settings: Settings, prompts: dict[str, str], heartbeat: Heartbeat) -> FastAPI:

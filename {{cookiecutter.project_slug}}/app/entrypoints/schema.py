@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL, make_url
 
 from app.db import walls
 from app.db.base import Base
-from app.db.engine import sync_engine
+from app.db.connections import sync_engine
 from app.entrypoints import revisions
 from app.runs.engine import migrate_engine
 from app.settings import ROOT, Settings

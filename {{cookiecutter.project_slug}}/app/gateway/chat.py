@@ -24,7 +24,7 @@ from app.gateway.chat_redaction import Body, Restoring, hidden_chat, shown_chat
 from app.gateway.forwarding import Upstream
 from app.gateway.ladder import Ladder, Rung
 from app.gateway.metered import MESSAGE_OVERHEAD_TOKENS, Bill, CallContext, MeteredModel, charged
-from app.gateway.provider_json import usage_of
+from app.gateway.provider_json import dearer, usage_of
 from app.gateway.routing import Look, Route, Routing
 from app.switches.board import Board
 from app.telemetry.metrics import CACHED_ANSWERS
@@ -222,7 +222,7 @@ async def _read(first: Body | None, pieces: AsyncIterator[Body], bill: Bill) -> 
     usage = RequestUsage()
     piece = first
     while piece is not None:
-        usage = usage_of(piece) or usage
+        usage = dearer(usage, usage_of(piece))
         yield piece
         piece = await anext(pieces, None)
     bill.usage = usage

@@ -201,7 +201,7 @@ class Bill:
     def missing(self, outcome: str) -> bool:
         """A reply without usage is not free: providers and proxies drop it, so it costs the worst case."""
         tokens = (self.usage.input_tokens, self.usage.output_tokens)
-        return min(tokens) < 0 or (outcome == "ok" and tokens == (0, 0))
+        return min(tokens) < 0 or (outcome == "ok" and not self.usage.input_tokens)  # no request is without input
 
 
 def input_bound(messages: list[ModelMessage], parameters: ModelRequestParameters) -> int:

@@ -60,6 +60,19 @@ def usage_of(answer: Mapping[str, Any]) -> RequestUsage | None:
     return RequestUsage(input_tokens=prompt, output_tokens=output, cache_read_tokens=read, cache_write_tokens=written)
 
 
+def dearer(known: RequestUsage, told: RequestUsage | None) -> RequestUsage:
+    """Of two reports about one answer what costs more: a stream may say its usage more than once."""
+    if told is None:
+        return known
+    of_input = told if told.input_tokens >= known.input_tokens else known
+    return RequestUsage(
+        input_tokens=of_input.input_tokens,
+        output_tokens=max(known.output_tokens, told.output_tokens),
+        cache_read_tokens=of_input.cache_read_tokens,
+        cache_write_tokens=of_input.cache_write_tokens,
+    )
+
+
 def _object(raw: bytes | bytearray | str) -> Body:
     text = raw if isinstance(raw, str) else raw.decode("utf-8", "replace")
     try:

@@ -15,9 +15,9 @@ from app.db.base import new_id, utc_now
 from app.db.engine import Database
 from app.errors import Conflict, Forbidden, NotFound
 from app.identity import tokens
-from app.identity.keys import IssuedKey, Keys, require_provider_sign_in
+from app.identity.keys import IssuedKey, Keys, require_provider_sign_in, require_room_for_own
 from app.identity.members import member_of
-from app.identity.models import KeyClaim
+from app.identity.models import KeyClaim, Member
 from app.identity.principal import Principal
 
 NOT_LINKED = (
@@ -73,6 +73,8 @@ class KeyClaims:
                 raise Conflict("This claim has been redeemed already.")
             if claim.expires_at <= utc_now():
                 raise Conflict("This claim has expired: ask for a new one.")
+            await self._require_creator(session, claim)
+            await require_room_for_own(session, caller.member_id)
             member = await member_of(session, caller.tenant_id, caller.member_id)
             if self.keys.roles.are_platform(member.roles):
                 raise Forbidden("Keys of platform operators are issued by: app keys issue")
@@ -85,6 +87,16 @@ class KeyClaims:
                 how="claim", claim=claim.id, created_by=claim.created_by,
             )  # fmt: skip
         return issued
+
+    async def _require_creator(self, session: AsyncSession, claim: KeyClaim) -> None:
+        """Raise Conflict where whoever created the claim may no longer issue keys: it gives nothing they could not."""
+        creator = await session.get(Member, claim.created_by)
+        may = creator is not None and not creator.disabled_by and self._may_issue(creator)
+        if not may:
+            raise Conflict("Who created this claim may no longer issue keys: ask for a new one.")
+
+    def _may_issue(self, member: Member) -> bool:
+        return "keys:write" in self.keys.roles.permissions(member.roles)
 
     async def _own_claim(self, caller: Principal, code: str) -> str:
         """The id of the caller's claim. Another member's is a missing one, and trying it is put on record."""

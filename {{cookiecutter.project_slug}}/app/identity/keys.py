@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import trail
@@ -13,11 +13,12 @@ from app.db.tenancy import ALL_TENANTS
 from app.errors import Conflict, Forbidden, NotFound, RequestInvalid
 from app.identity import tokens
 from app.identity.members import member_of
-from app.identity.models import ApiKey
+from app.identity.models import ApiKey, Member
 from app.identity.principal import Principal
 from app.identity.roles import Roles
 
 LIFETIME = timedelta(days=90)
+MAX_OWN_KEYS = 20  # valid at once, of one member who takes them
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,12 @@ class Keys:
     async def issue_own(self, caller: Principal, *, scopes: list[str] | None, lifetime: timedelta) -> IssuedKey:
         """A key that nobody but the caller has seen: for who has just signed in at the provider, not with a key.
 
-        Raises Forbidden for a caller with a key, and like `require_may_issue`."""
+        Raises Forbidden for a caller with a key, and like `require_may_issue`; Conflict for MAX_OWN_KEYS."""
         caller.require("keys:self")  # the routes ask as well; whoever forgets to must not open this
         await require_provider_sign_in(self.db, caller, "member:" + caller.member_id)
         await self.require_may_issue(caller, caller.member_id, scopes)
         async with self.db.transaction(caller) as session:
+            await require_room_for_own(session, caller.member_id)
             issued = self.add(session, caller.tenant_id, caller.member_id, scopes, lifetime, frozenset())
             facts = {"member": caller.member_id, "how": "own sign-in"}
             await trail.append(session, caller.tenant_id, caller.member_id, "key.issued", f"key:{issued.id}", **facts)
@@ -138,9 +140,19 @@ class Keys:
                 await trail.append(session, tenant_id, actor, "key.revoked", f"key:{key_id}")
 
 
+async def require_room_for_own(session: AsyncSession, member_id: str) -> None:
+    """Raise Conflict for a member who has taken as many keys as one may have; call in the transaction that adds one.
+
+    The tenant's list shows its newest keys: without a bound, one member could push everybody's out of sight."""
+    await session.scalar(select(Member.id).where(Member.id == member_id).with_for_update())
+    valid = (ApiKey.member_id == member_id, ApiKey.revoked_at.is_(None), ApiKey.expires_at > utc_now())
+    if (await session.scalar(select(func.count()).select_from(ApiKey).where(*valid)) or 0) >= MAX_OWN_KEYS:
+        raise Conflict(f"You have {MAX_OWN_KEYS} valid keys, as many as one may take: have one revoked first.")
+
+
 async def require_provider_sign_in(db: Database, caller: Principal, subject: str) -> None:
     """Raise Forbidden, on record, for a caller who came with a key: whoever issued it may hold it as well."""
-    if not caller.key_id:
+    if not caller.key_id and caller.hands == frozenset():  # a run acts without a key as well, and not as a sign-in
         return
     async with db.transaction(caller) as session:
         needs = "a sign-in at the identity provider"

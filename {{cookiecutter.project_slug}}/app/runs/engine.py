@@ -206,7 +206,10 @@ async def _end(settings: Settings, drain: Drain, liveness: Liveness, engine: DBO
     if not await drain.finish():
         log.critical("worker.not_ended")
         os._exit(LOST_IDENTITY)
-    await sweeping_ends
+    await asyncio.wait({sweeping_ends}, timeout=ENGINE_STOPS_WITHIN.total_seconds())
+    if not sweeping_ends.done():  # a database that hangs
+        log.critical("worker.sweep_not_ended")
+        os._exit(LOST_IDENTITY)
     await closing.wait()  # requests still use this process's threads, which the engine takes with it
     await _stop_engine()
     queue = DurableQueue(settings)

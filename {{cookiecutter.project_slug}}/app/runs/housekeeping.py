@@ -48,6 +48,7 @@ class Housekeeping:
         await self.cache.purge()
         await self.outlook.look()
         await self._end_abandoned_runs()
+        await self.store.close_cut_off(utc_now() - self.patience)
         await self.retention.go_on()
         APPROVAL_AGE.set(await self.approvals.oldest_pending_seconds())
         TOOL_OUTCOME_UNKNOWN.set(await self.unknown.open_count())

@@ -27,6 +27,7 @@ from app.telemetry.metrics import RETENTION_DELETED, RETENTION_FINISHED
 
 log = structlog.get_logger(__name__)
 EVERY = timedelta(days=1)
+RECLAIM_AGAIN = timedelta(minutes=10)
 BATCH = 100  # keys in one transaction
 MAX_BATCHES = 20  # in one round of housekeeping, which has other work
 WINDOWS = "budget_windows"
@@ -45,14 +46,19 @@ class Retention:
     queue: RunQueue
     finished_at: datetime | None = None
     _is_reclaimable: bool = False  # something was deleted whose space is still taken
+    _reclaim_failed: bool = False
+    _rests_until: datetime | None = None  # after the space could not be given back: that copies the whole file
 
     async def go_on(self) -> None:
         """A bounded part of the day's work; nothing once it is done for the day."""
         if self.finished_at is not None and utc_now() - self.finished_at < EVERY:
             return
+        if self._rests_until is not None and utc_now() < self._rests_until:
+            return
         report = await self.run(max_batches=MAX_BATCHES)
         if report.is_finished:
             self.finished_at = utc_now()
+        self._rests_until = utc_now() + RECLAIM_AGAIN if self._reclaim_failed else None
 
     async def due(self) -> Counter[str]:
         """How much would be deleted now, by kind. Changes nothing."""
@@ -78,7 +84,7 @@ class Retention:
                         return self._reported(deleted, is_finished=False)
         deleted[WINDOWS] += await self._delete_windows()
         if self._is_reclaimable:
-            self._is_reclaimable = not await self.db.reclaim()
+            self._is_reclaimable = self._reclaim_failed = not await self.db.reclaim()
         if not self._is_reclaimable:
             RETENTION_FINISHED.set(utc_now().timestamp())
         return self._reported(+deleted, is_finished=not self._is_reclaimable)
@@ -99,7 +105,7 @@ class Retention:
             keys = list(await session.scalars(due))
         if not keys:
             return 0
-        if sweep.kind == "history":
+        if sweep.kind in {"history", "runs"}:
             # Before the run says that it is done: stopped in between, it is found and done again.
             await self._forget(keys)
         async with self.db.transaction(ALL_TENANTS) as session:

@@ -113,6 +113,8 @@ def _runs(tenant_id: str, cutoffs: Cutoffs) -> sa.Select[str]:
 
 
 async def _remove_runs(session: AsyncSession, ids: list[str]) -> int:
+    # The content as well: somebody may have answered the run's last question after the sweep of content passed it by.
+    await _update(session, delete(RunContent).where(RunContent.run_id.in_(ids)))
     for table in (ToolCall, Approval):
         await _update(session, delete(table).where(table.run_id.in_(ids)))
     for account in (BudgetWindow, BudgetCap):

@@ -69,7 +69,10 @@ class Segments:
             return await self._carried_on(run_id, segment)
         except asyncio.CancelledError:
             if is_interrupted():
-                await self.store.uncount_start(run_id, segment)
+                try:
+                    await self.store.uncount_start(run_id, segment)
+                except Exception:  # one start too many is counted; the segment must be handed back all the same
+                    log.exception("run.start_not_uncounted", run_id=run_id)
             raise
 
     async def _carried_on(self, run_id: str, segment: int) -> str:

@@ -131,6 +131,21 @@ class RunStore:
                 run.state = "running"
         await self.fail(run_id, segment, RunDeadLettered.row.code, RunDeadLettered.row.title)
 
+    async def close_cut_off(self, before: datetime) -> None:
+        """Tool calls at work in runs that ended before: nobody will say what became of them, a person has to look."""
+        at_work = select(ToolCall.id).join(Run, Run.id == ToolCall.run_id).where(ToolCall.state == "started")
+        query = at_work.where(Run.state.in_(ENDED), Run.ended_at < before).limit(200)
+        async with self.db.read(ALL_TENANTS) as session:
+            ids = list(await session.scalars(query))
+        for call_id in ids:
+            async with self.db.transaction(ALL_TENANTS) as session:
+                call = await session.get_one(ToolCall, call_id, with_for_update=True)
+                if call.state == "started":
+                    call.state, call.finished_at = "unknown", utc_now()
+                    call.result = {"refused": "The run ended while the tool was working."}
+                    facts = {"tool": call.tool, "call": call.call_id}
+                    await trail.append(session, call.tenant_id, "system", "tool.unknown", f"run:{call.run_id}", **facts)
+
     async def cancel(self, caller: Principal, run_id: str, reason: str) -> None:
         """End a run at its caller's wish: nothing of it starts from now on, and what is under way is stopped.
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import rfc8785
 from pydantic import BaseModel
-from sqlalchemy import Select, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
-from sqlalchemy.orm.interfaces import ORMOption
 
 from app.audit import trail
 from app.db.base import new_id, utc_now
@@ -23,6 +22,7 @@ from app.db.unique import insert_or_existing
 from app.identity.principal import Principal
 from app.policy.decision import Allow, AskHuman, Deny
 from app.policy.taint import Taint
+from app.tools.call_rows import approval_of, approval_row, record_or_new, record_row
 from app.tools.caller import CallerOfRun
 from app.tools.models import Approval, ToolCall
 from app.tools.outcome import Outcome, Performed, Refused
@@ -89,7 +89,7 @@ class CallBook:
         After a crash between intent and outcome nobody knows whether the effect happened. Only a
         tool that passes its idempotency key on may be started again; any other is reported unknown."""
         async with self.db.transaction(call.principal) as session:
-            record = await _record(session, call, undefer(ToolCall.result))
+            record = await record_row(session, call, undefer(ToolCall.result))
             if record is None:
                 return None
             if record.digest != call.digest(self.policy_version):
@@ -99,17 +99,22 @@ class CallBook:
             if record.state == "started" and call.spec.idempotent:
                 return None
             if record.state == "started":
-                record.state, record.finished_at = "unknown", utc_now()
-                record.result = {"refused": "The service stopped while this ran; its outcome is unknown."}
-                await _audit(session, call, "tool.unknown")
+                await self._unknown(session, call, record)
             refused = (record.result or {}).get("refused") if record.state != "done" else None
             return Refused(refused) if refused is not None else Performed((record.result or {}).get("value"))
+
+    async def _unknown(self, session: AsyncSession, call: Call, record: ToolCall) -> None:
+        record.state, record.finished_at = "unknown", utc_now()
+        record.result = {"refused": "The service stopped while this ran; its outcome is unknown."}
+        await _audit(session, call, "tool.unknown")
 
     async def _changed(self, session: AsyncSession, call: Call, record: ToolCall) -> Refused:
         """The id was used for another call of the run, or the policy changed since the call was asked about."""
         refusal = Refused("This is not the call that was asked about before; start over with a new one.")
         if record.state == "waiting":
             record.state, record.finished_at, record.result = "denied", utc_now(), {"refused": refusal.reason}
+        elif record.state == "started":  # before the policy changed; it is not started again under another
+            await self._unknown(session, call, record)
         await _audit(session, call, "tool.denied", rule="changed", digest=call.digest(self.policy_version))
         return refusal
 
@@ -133,7 +138,7 @@ class CallBook:
     async def deny(self, call: Call, denied: Deny) -> Refused:
         refusal = Refused(f"This action is not allowed here: {denied.reason}.")
         async with self.db.transaction(call.principal) as session:
-            record, _ = await _record_or_new(session, call, denied.rule)
+            record, _ = await record_or_new(session, call, denied.rule)
             record.state, record.finished_at, record.result = "denied", utc_now(), {"refused": refusal.reason}
             record.digest = call.digest(self.policy_version)
             await _audit(session, call, "tool.denied", rule=denied.rule)
@@ -143,9 +148,9 @@ class CallBook:
         """Put the question to a person; asking twice for the same call is the same question."""
         now, digest = utc_now(), call.digest(self.policy_version)
         async with self.db.transaction(call.principal) as session:
-            if (asked := await _approval(session, call)) is not None:
+            if (asked := await approval_row(session, call)) is not None:
                 return asked.id
-            record, _ = await _record_or_new(session, call, question.rule)
+            record, _ = await record_or_new(session, call, question.rule)
             made = Approval(
                 id=new_id(), tenant_id=call.principal.tenant_id, run_id=call.run_id, call_id=call.call_id,
                 tool=call.spec.name, effect=call.spec.effect, arguments=call.payload, change=change, digest=digest,
@@ -153,7 +158,7 @@ class CallBook:
                 issuer_chain=call.caller.issuer_chain, state="pending", created_at=now,
                 expires_at=now + self.approval_ttl,
             )  # fmt: skip
-            approval, inserted = await insert_or_existing(session, made, _approval_of(call))
+            approval, inserted = await insert_or_existing(session, made, approval_of(call))
             if inserted:
                 record.state, record.digest, record.rule = "waiting", digest, question.rule
                 await _audit(session, call, "approval.asked", rule=question.rule, approval=approval.id, digest=digest)
@@ -162,7 +167,7 @@ class CallBook:
     async def start(self, call: Call, allowed: Allow) -> bool:
         """Put the intent on record; False where another attempt at this call did so first, and `earlier` has to say."""
         async with self.db.transaction(call.principal) as session:
-            record, inserted = await _record_or_new(session, call, allowed.rule)
+            record, inserted = await record_or_new(session, call, allowed.rule)
             may_start = inserted or record.state == "waiting" or (record.state == "started" and call.spec.idempotent)
             if may_start:
                 await self._intend(session, call, allowed.rule)
@@ -176,7 +181,7 @@ class CallBook:
         What was shown as the state before must still be the state: else the person decided about something else."""
         digest = call.digest(self.policy_version)
         async with self.db.transaction(call.principal) as session:
-            shown = await _approval(session, call)
+            shown = await approval_row(session, call)
             if shown is not None and shown.state == "approved" and _differs(shown.change, change):
                 return await self._stale(session, call, shown)
             used = await session.scalar(
@@ -193,8 +198,9 @@ class CallBook:
                 .returning(Approval.id)
                 .execution_options(synchronize_session=False)
             )
-            record = await _record(session, call)
-            restarted = record is not None and record.state == "started" and record.digest == digest
+            record = await record_row(session, call)
+            is_same = record is not None and record.state == "started" and record.digest == digest
+            restarted = is_same and call.spec.idempotent
             if used is None and not restarted:
                 refusal = Refused("The approval does not cover this call, has expired or was used before.")
                 if record is not None and record.state == "waiting":
@@ -207,14 +213,14 @@ class CallBook:
     async def _stale(self, session: AsyncSession, call: Call, shown: Approval) -> Refused:
         refusal = Refused("What this would change has itself changed since it was approved; ask again.")
         shown.state = "stale"
-        record = await _record(session, call)
+        record = await record_row(session, call)
         if record is not None:
             record.state, record.finished_at, record.result = "denied", utc_now(), {"refused": refusal.reason}
         await _audit(session, call, "tool.denied", rule="stale", digest=call.digest(self.policy_version))
         return refusal
 
     async def _intend(self, session: AsyncSession, call: Call, rule: str, **data: Any) -> None:
-        record, _ = await _record_or_new(session, call, rule)
+        record, _ = await record_or_new(session, call, rule)
         record.state, record.digest, record.rule = "started", call.digest(self.policy_version), rule
         await _audit(session, call, "tool.started", rule=rule, digest=record.digest, policy=self.policy_version, **data)
 
@@ -223,7 +229,7 @@ class CallBook:
 
         Does nothing where its intent did not come to be recorded, or its outcome has been."""
         async with self.db.transaction(call.principal) as session:
-            record = await _record(session, call)
+            record = await record_row(session, call)
             if record is None or record.state != "started":
                 return
             record.state, record.finished_at = "unknown", utc_now()
@@ -232,7 +238,7 @@ class CallBook:
 
     async def finish(self, call: Call, state: str, outcome: Performed | Refused, **facts: str) -> Outcome:
         async with self.db.transaction(call.principal) as session:
-            record = await _record(session, call)
+            record = await record_row(session, call)
             if record is None:
                 raise LookupError("a tool finished that was never started")
             record.state, record.finished_at = state, utc_now()
@@ -244,33 +250,6 @@ class CallBook:
 def _differs(shown: dict[str, Any] | None, now: dict[str, Any] | None) -> bool:
     """Whether the call would now change something else, or from something else, than the person was shown."""
     return shown is not None and now != shown
-
-
-def _record_of(call: Call) -> Select[ToolCall]:
-    return select(ToolCall).where(ToolCall.run_id == call.run_id, ToolCall.call_id == call.call_id)
-
-
-def _approval_of(call: Call) -> Select[Approval]:
-    return select(Approval).where(Approval.run_id == call.run_id, Approval.call_id == call.call_id)
-
-
-async def _record(session: AsyncSession, call: Call, *loaded: ORMOption) -> ToolCall | None:
-    return await session.scalar(_record_of(call).options(*loaded))
-
-
-async def _approval(session: AsyncSession, call: Call) -> Approval | None:
-    return await session.scalar(_approval_of(call).options(undefer(Approval.change)))
-
-
-async def _record_or_new(session: AsyncSession, call: Call, rule: str) -> tuple[ToolCall, bool]:
-    """The record of this call, locked, and whether it was made here."""
-    if (found := await session.scalar(_record_of(call).with_for_update())) is not None:
-        return found, False
-    record = ToolCall(
-        id=new_id(), tenant_id=call.principal.tenant_id, run_id=call.run_id, call_id=call.call_id,
-        tool=call.spec.name, effect=call.spec.effect, digest="", rule=rule, state="waiting", started_at=utc_now(),
-    )  # fmt: skip
-    return await insert_or_existing(session, record, _record_of(call).with_for_update())
 
 
 async def _audit(session: AsyncSession, call: Call, action: str, **data: Any) -> None:

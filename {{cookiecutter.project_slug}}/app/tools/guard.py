@@ -88,7 +88,7 @@ class Guard:
                 return await book.deny(call, denied)
             case AskHuman() as question if approved:
                 change = await self._change(call)
-                return await self._execute(book, call, lambda: book.start_approved(call, question, change))
+                return await self._execute(book, call, lambda: _start_approved(book, call, question, change))
             case AskHuman() as question if caller.depth:
                 return await book.deny(call, Deny("delegate", f"a delegate cannot ask a person, and {question.reason}"))
             case AskHuman() if await book.was_declined(call):
@@ -128,7 +128,10 @@ class Guard:
             if call.spec.idempotent and is_interrupted():
                 raise  # no outcome to record: the segment's next owner starts the tool again
             # The run's time is up. Whether the effect happened is not known, and must be on record.
-            await run_to_completion(book.cut_off(call))
+            try:
+                await run_to_completion(book.cut_off(call))
+            except Exception:  # housekeeping finds it, once its run has ended
+                log.exception("tool.cut_off_unrecorded", tool=call.spec.name, run_id=call.run_id)
             raise
 
     async def _run(self, book: CallBook, call: Call) -> Outcome:
@@ -166,6 +169,14 @@ class Guard:
 async def _start(book: CallBook, call: Call, allowed: Allow) -> Outcome | None:
     """Record the intent; what came of another attempt at this call, where that was recorded first."""
     return None if await book.start(call, allowed) else await book.earlier(call)
+
+
+async def _start_approved(
+    book: CallBook, call: Call, question: AskHuman, change: dict[str, Any] | None
+) -> Outcome | None:
+    """The same where a person has approved it; Refused where the approval does not cover it."""
+    refused = await book.start_approved(call, question, change)
+    return None if refused is None else (await book.earlier(call) or refused)
 
 
 def _to_its_end(spec: ToolSpec) -> AbstractContextManager[None]:

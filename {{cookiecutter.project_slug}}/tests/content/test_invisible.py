@@ -63,6 +63,20 @@ def test_no_neighbour_lets_a_message_through(base: str) -> None:
     assert cleaned(hidden) == base * 11
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Summarise this.\u180b\u200c\u180b\u200d\u180b", "Bob\u180b\u200c\u180b\u200d\u180b", "─\u200d─\u200d─",
+        "あ\u200dあ", "7\ufe0e7", "0\ufe00", "\u2800\u200d\u2800", "。\u200d。", "\u061c\u200c\u061c",
+    ],
+)  # fmt: skip
+def test_what_is_removed_itself_vouches_for_no_joiner(text: str) -> None:
+    seen = cleaned(text)
+    assert seen == cleaned(seen)
+    assert not set(seen) & set("\u180b\u200c\u200d\ufe00\ufe0e\u061c\u2800")
+    assert has_hidden(text)
+
+
 @given(st.text())
 def test_once_is_enough(text: str) -> None:
     assert cleaned(cleaned(text)) == cleaned(text)

@@ -9,7 +9,8 @@ import anyio
 import pytest
 import sqlalchemy as sa
 
-from app.db.engine import Database, sync_engine
+from app.db.connections import sync_engine
+from app.db.engine import Database
 from app.errors import StoreAway
 from gates.rig.databases import owner_of
 

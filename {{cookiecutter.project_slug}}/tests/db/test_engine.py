@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from app.db.availability import is_away
-from app.db.engine import Database, sync_engine
+from app.db.connections import sync_engine
+from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
 from app.errors import StoreAway
 from app.identity.models import Member

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from alembic import command
 
-from app.db.engine import sync_engine
+from app.db.connections import sync_engine
 from app.db.tenancy import ALL_TENANTS
 from app.db.walls import SETTING
 from app.entrypoints import schema

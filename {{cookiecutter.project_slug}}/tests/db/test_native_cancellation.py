@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from app.background import run_to_completion
-from app.db.engine import Database, sync_engine
+from app.db.connections import sync_engine
+from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
 from gates.rig.databases import owner_of
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import select
 
 from app.db.base import new_id, utc_now
-from app.db.engine import sync_engine
+from app.db.connections import sync_engine
 from app.db.reads import WriteInRead
 from app.db.tenancy import ALL_TENANTS
 from app.identity.models import Member, Tenant
