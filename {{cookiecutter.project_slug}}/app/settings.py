@@ -5,31 +5,28 @@ value, and names every offending key at once. Start-up, `app doctor` and CI shar
 Gate: deployment.
 """
 
-import json
 import os
 import re
-import tomllib
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
     Field,
-    IPvAnyNetwork,
     SecretStr,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 
+from app.config_files import ServiceIdentity, SettingsInvalid
+from app.setting_types import Names, Networks, Secrets
+
 ROOT = Path(__file__).resolve().parent.parent
-File = TypeVar("File", bound=BaseModel)
 LIMIT_STORAGES = (
     *(
         f"{scheme}://"
@@ -39,36 +36,6 @@ LIMIT_STORAGES = (
     "memcached://",
 )
 DEVELOPMENT_SECRET = "development-only-not-a-secret"  # noqa: S105 - refused outside development
-
-
-class SettingsInvalid(Exception):
-    """The environment cannot run this service; the message lists each key and what it must be."""
-
-
-def _listed(value: Any) -> Any:
-    """A list as JSON or separated by commas, as the environment can say it."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        return _decoded(value, 'a JSON list such as ["a", "b"], or a, b')
-    return [item.strip() for item in value.split(",") if item.strip()]
-
-
-def _mapped(value: Any) -> Any:
-    return _decoded(value, 'a JSON object such as {"name": "value"}') if isinstance(value, str) else value
-
-
-def _decoded(value: str, form: str) -> Any:
-    try:
-        return json.loads(value)
-    except ValueError:
-        raise ValueError(f"must be {form}") from None
-
-
-# The settings library would decode JSON before any validator, and end in a traceback for what is none.
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
-Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_listed)]
-Secrets = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_mapped)]
 
 
 def sqlite_url(file: Path) -> str:
@@ -200,7 +167,7 @@ class Settings(BaseSettings):
         return [*found, *(unquote(password) for password in passwords if password)]
 
     @cached_property
-    def service(self) -> "ServiceIdentity":
+    def service(self) -> ServiceIdentity:
         return ServiceIdentity.read(ROOT / "pyproject.toml")
 
     @model_validator(mode="after")
@@ -281,30 +248,6 @@ class Settings(BaseSettings):
         if self.log_level == "debug":
             problems.append("LOG_LEVEL: debug may log request data; use info or above")
         return problems
-
-
-class ServiceIdentity:
-    """Name and version of this service, from pyproject.toml: written once, used everywhere."""
-
-    def __init__(self, name: str, version: str, description: str) -> None:
-        self.name, self.version, self.description = name, version, description
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-        return cls(project["name"], project["version"], project["description"])
-
-
-def read_config(path: Path, model: type[File]) -> File:
-    """A file of CONFIG_DIR, or its defaults where there is none. Raises SettingsInvalid naming what cannot be used."""
-    try:
-        return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
-    except ValidationError as error:
-        issues = error.errors(include_input=False, include_url=False)
-        lines = [f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in issues]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        lines = [str(error)]
-    raise SettingsInvalid(f"{path.parent.name}/{path.name} cannot be used:\n  " + "\n  ".join(lines))
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -8,9 +8,10 @@ import pytest
 import sqlalchemy as sa
 
 from app import settings as settings_module
+from app.config_files import SettingsInvalid
 from app.db.connections import sync_engine
 from app.identity.roles import Roles
-from app.settings import ROOT, SettingsInvalid, load_settings
+from app.settings import ROOT, load_settings
 
 PRODUCTION = {
     "environment": "production",
@@ -104,7 +105,8 @@ def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
     file = tmp_path / "settings"
     for encoding, is_read in (("utf-8-sig", True), ("utf-16", False)):
         file.write_text("PORT=8123\n", encoding=encoding)
-        code = "from app.settings import SettingsInvalid, load_settings\ntry: print(load_settings().port)\n"
+        code = "from app.config_files import SettingsInvalid\nfrom app.settings import load_settings\n"
+        code += "try: print(load_settings().port)\n"
         code += "except SettingsInvalid as error: print(error)\n"
         environment = {**os.environ, "ENV_FILE": str(file)}
         done = subprocess.run(

@@ -18,9 +18,9 @@ from app.api.idempotency import VISIBLE
 from app.api.middleware import OPENAI_PATHS
 from app.api.problems import MEDIA_TYPE
 from app.budgets.money import pattern_at_most
+from app.config_files import read_config
 from app.errors import CATALOGUE
 from app.runs.limits import RunLimits
-from app.settings import read_config
 
 ANYWHERE = (400, 408, 413, 429, 431, 500, 503)
 GUARDED = (401, 403)

@@ -16,7 +16,8 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import ConfigurationError
 from limits.storage import storage_from_string
 
-from app.settings import Settings, SettingsInvalid
+from app.config_files import SettingsInvalid
+from app.settings import Settings
 from app.telemetry.metrics import LIMIT_STORAGE_FAILURES
 
 log = structlog.get_logger(__name__)

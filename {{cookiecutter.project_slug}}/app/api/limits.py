@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from starlette.requests import HTTPConnection
 
 from app.api.limit_storage import LimitStorage
+from app.config_files import read_config
 from app.errors import RateLimited
-from app.settings import Settings, read_config
+from app.settings import Settings
 
 
 class Table(BaseModel):

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.budgets.money import to_micro
+from app.config_files import read_config
 from app.db.base import utc_now
-from app.settings import read_config
 
 Period = Literal["day", "month", "run"]
 USUAL: Mapping[str, Period] = {

@@ -13,23 +13,23 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Update, func, select, update
+from sqlalchemy import Connection, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import trail
 from app.budgets import book
 from app.budgets.book import CallPurpose, Hold, Outcome, Settlement, Used, Window
-from app.budgets.caps import USUAL, Cap, Caps, Payer, Period, period_of, unusual
+from app.budgets.cap_rows import cap_row, named_limit, require_within, windows_like
+from app.budgets.caps import USUAL, Cap, Caps, Payer, Period, period_of
 from app.budgets.layers import LayeredLimit
-from app.budgets.models import BudgetCap, BudgetWindow, ModelCall
-from app.budgets.money import shown, usd
+from app.budgets.models import BudgetWindow, ModelCall
+from app.budgets.money import usd
 from app.db.base import new_id, utc_now
 from app.db.engine import Database
 from app.db.group_commit import GroupCommit
 from app.db.tenancy import ALL_TENANTS
-from app.db.unique import insert_or_existing
 from app.errors import Forbidden
-from app.identity.layers import PEOPLE, Layer
+from app.identity.layers import Layer
 
 log = structlog.get_logger(__name__)
 __all__ = ["Balance", "CallPurpose", "Ledger", "Reservation", "Standing", "UnknownReservation", "Used"]
@@ -183,15 +183,15 @@ class Ledger:
         of the open window. Raises Forbidden for a tenant's limit above the operator's."""
         cap = self._cap_of(payer, scope, period)
         async with self.db.transaction(ALL_TENANTS) as session:
-            stored = await _cap_row(session, cap)
+            stored = await cap_row(session, cap)
             if layer == "tenant":
                 operators = cap.default_limit_micro if stored.limit_micro is None else stored.limit_micro
-                _require_within(operators, limit_micro, cap)
+                require_within(operators, limit_micro, cap)
                 stored.tenant_limit_micro = limit_micro
             else:
                 stored.limit_micro = limit_micro
                 default = cap.default_limit_micro if limit_micro is None else limit_micro
-                await session.execute(_windows_like(cap).values(limit_micro=default))
+                await session.execute(windows_like(cap).values(limit_micro=default))
             facts = {"limit_usd": None if limit_micro is None else usd(limit_micro), "period": cap.period}
             return await self._recorded(session, cap, payer, actor, "budget.set", layer, **facts)
 
@@ -209,10 +209,10 @@ class Ledger:
             if layer == "tenant":
                 limit = windows[cap].limit
                 if limit.tenant_micro is None:
-                    raise Forbidden(f"The limit in force is {_named_limit(limit.operator_micro, cap)}.")
-                _require_within(limit.operator_micro, limit.tenant_micro + amount_micro, cap)
+                    raise Forbidden(f"The limit in force is {named_limit(limit.operator_micro, cap)}.")
+                require_within(limit.operator_micro, limit.tenant_micro + amount_micro, cap)
             column = BudgetWindow.tenant_extra_micro if layer == "tenant" else BudgetWindow.extra_micro
-            its = _windows_like(cap).where(BudgetWindow.window == cap.window)
+            its = windows_like(cap).where(BudgetWindow.window == cap.window)
             await session.execute(its.values({column: column + amount_micro}))
             facts = {"added_usd": usd(amount_micro), "window": cap.window, "reason": reason}
             return await self._recorded(session, cap, payer, actor, "budget.topped_up", layer, **facts)
@@ -227,7 +227,7 @@ class Ledger:
         caps = [cap for cap in self.caps.of(payer) if cap.scope == scope]
         async with self.db.transaction(ALL_TENANTS) as session:
             for cap in caps:
-                stored = await _cap_row(session, cap)
+                stored = await cap_row(session, cap)
                 setattr(stored, "tenant_frozen" if layer == "tenant" else "frozen", frozen)
             action = "budget.frozen" if frozen else "budget.thawed"
             return await self._recorded(session, caps[0], payer, actor, action, layer, reason=reason)
@@ -250,32 +250,3 @@ class Ledger:
 def _tell_unreleased(released: "asyncio.Future[Outcome]") -> None:
     if released.cancelled() or released.exception() is not None:
         log.warning("ledger.not_released")  # the sweeper books it in full: too much counted, never too little
-
-
-async def _cap_row(session: AsyncSession, cap: Cap) -> BudgetCap:
-    """The stored limits of a cap, locked; made where there are none, with the default until a layer sets its own."""
-    scope, scope_id, period = key = cap.scope, cap.scope_id, unusual(cap)
-    found = await session.get(BudgetCap, key, with_for_update=True, populate_existing=True)
-    if found is not None:
-        return found
-    made = BudgetCap(scope=scope, scope_id=scope_id, period=period, frozen=False, tenant_frozen=False)
-    same = (BudgetCap.scope == scope, BudgetCap.scope_id == scope_id, BudgetCap.period == period)
-    row, _ = await insert_or_existing(session, made, select(BudgetCap).where(*same).with_for_update())
-    return row
-
-
-def _windows_like(cap: Cap) -> Update:
-    """A change of the windows of the cap, whatever their day or month."""
-    same = func.length(BudgetWindow.window) == len(cap.window)
-    return update(BudgetWindow).where(BudgetWindow.scope == cap.scope, BudgetWindow.scope_id == cap.scope_id, same)
-
-
-def _require_within(operators_micro: int | None, wanted_micro: int | None, cap: Cap) -> None:
-    """Raise Forbidden, naming the operator's limit, where a tenant's would be above it."""
-    if operators_micro is not None and wanted_micro is not None and wanted_micro > operators_micro:
-        raise Forbidden(f"A tenant's own limit may be at most {_named_limit(operators_micro, cap)}.")
-
-
-def _named_limit(operators_micro: int | None, cap: Cap) -> str:
-    limit = "no limit" if operators_micro is None else f"{shown(operators_micro)} a {cap.period}"
-    return f"the operator's: {limit}. Only {PEOPLE['operator']} change it"

@@ -99,12 +99,12 @@ for _name, _deferred in GROUPS.items():
 
 def _expected() -> tuple[type[Exception], ...]:
     """Failures that are explained by their message alone."""
+    from app.config_files import SettingsInvalid  # noqa: PLC0415
     from app.db.connections import StorageUnavailable  # noqa: PLC0415 - only a command that failed needs these
     from app.db.walls import RoleNotMade, RoleTooStrong  # noqa: PLC0415
     from app.entrypoints import schema, serving  # noqa: PLC0415
     from app.errors import AppError  # noqa: PLC0415
     from app.gateway.providers import ProviderNotInstalled  # noqa: PLC0415
-    from app.settings import SettingsInvalid  # noqa: PLC0415
     from app.tools.pinned import ToolServersInvalid  # noqa: PLC0415
 
     return (

@@ -13,9 +13,9 @@ from genai_prices.data_snapshot import get_snapshot
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.budgets.money import to_micro
+from app.config_files import read_config
 from app.errors import ModelUnknown, ModelUnpriced
 from app.gateway.routing import AUTO, Router
-from app.settings import read_config
 
 OFFLINE_MODEL = "offline-deterministic-1"
 MILLION = Decimal(1_000_000)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.config_files import read_config
 from app.errors import RequestInvalid
-from app.settings import read_config
 
 ASKS = ["elevations:request", "elevations:read", "elevations:end"]
 OWN_KEYS = ["keys:self", "keys:redeem"]  # for who signs in at the identity provider

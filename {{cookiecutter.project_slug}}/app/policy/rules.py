@@ -11,10 +11,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.config_files import read_config
 from app.identity.principal import Principal
 from app.policy.decision import Allow, AskHuman, Decision, Deny, Effect
 from app.policy.taint import Taint
-from app.settings import read_config
 
 
 class Rule(BaseModel):

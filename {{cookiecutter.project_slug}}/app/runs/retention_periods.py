@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import select
 
 from app.audit import trail
+from app.config_files import read_config
 from app.db.base import utc_now
 from app.db.engine import Database
 from app.db.tenancy import ALL_TENANTS
@@ -20,7 +21,6 @@ from app.db.unique import insert_or_existing
 from app.errors import RequestInvalid
 from app.identity.models import Tenant
 from app.runs.models import TenantRetention
-from app.settings import read_config
 
 MAX_DAYS = 36_500
 Days = Annotated[int, Field(ge=1, le=MAX_DAYS)]

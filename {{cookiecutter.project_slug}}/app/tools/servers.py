@@ -25,8 +25,8 @@ from pydantic import (
     TypeAdapter,
 )
 
+from app.config_files import read_config
 from app.policy.decision import Effect
-from app.settings import read_config
 from app.telemetry.metrics import TOOL_SERVER_CHANGED
 from app.tools.egress import Egress
 from app.tools.pinned import Manifest, ToolServersInvalid, arguments_of, open_places, read_pin, write_pin

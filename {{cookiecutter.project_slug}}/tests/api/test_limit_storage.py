@@ -9,9 +9,10 @@ import pytest
 
 from app.api.limit_storage import LimitStorage
 from app.api.limits import RateLimits, Table
+from app.config_files import SettingsInvalid
 from app.entrypoints import web
 from app.errors import RateLimited
-from app.settings import ROOT, Settings, SettingsInvalid, load_settings
+from app.settings import ROOT, Settings, load_settings
 from gates.rig import valkey
 
 pytestmark = pytest.mark.anyio

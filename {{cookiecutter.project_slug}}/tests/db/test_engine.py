@@ -1,9 +1,12 @@
 """What a transaction does when the database is busy, away or asked for something wrong, and when it is given up."""
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncGenerator
 from datetime import timedelta
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import psycopg
@@ -18,7 +21,8 @@ from app.errors import StoreAway
 from app.identity.models import Member
 from app.runtime import Runtime
 from gates.rig import people
-from gates.rig.databases import owner_of
+from gates.rig.databases import NewDatabase, owner_of
+from gates.rig.relay import relay
 
 pytestmark = pytest.mark.anyio
 PATIENCE = timedelta(seconds=1)
@@ -88,6 +92,37 @@ async def test_a_server_that_is_not_there_is_away() -> None:
     with pytest.raises(StoreAway):
         await nowhere.ping()
     await nowhere.close()
+
+
+@pytest.mark.parametrize("kind", ["transaction", "read"])
+async def test_a_server_that_answers_nothing_is_left_in_time_with_every_connection(
+    new_postgres: NewDatabase, kind: str
+) -> None:
+    """It takes connections, and from some moment on answers no question."""
+    parts = urlsplit(new_postgres())
+    [folder] = parse_qs(parts.query)["host"]
+    with relay(_socket_of(Path(folder))) as wire:
+        through = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{wire.port}", query="")
+        db = Database(through.geturl(), patience=PATIENCE)
+
+        async def ask() -> int | None:
+            async with getattr(db, kind)(ALL_TENANTS) as session:
+                one: int | None = await session.scalar(sa.text("SELECT 1"))
+                return one
+
+        assert await ask() == 1
+        wire.trouble = "slow"
+        asked = await asyncio.gather(*(ask() for _ in range(20)), return_exceptions=True)
+        assert {type(each) for each in asked} == {StoreAway}
+        wire.trouble = "down"
+        wire.trouble = ""
+        assert await ask() == 1, "no place in the pool is taken"
+        wire.trouble = "slow"  # closing must not wait for an answer
+        await db.close()
+
+
+def _socket_of(server: Path) -> str:
+    return str(next(path for path in server.glob(".s.PGSQL.*") if path.suffix != ".lock"))
 
 
 @pytest.mark.parametrize(

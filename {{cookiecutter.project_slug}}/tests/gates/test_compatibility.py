@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
+from app.config_files import SettingsInvalid
 from app.entrypoints.web import create_app
-from app.settings import SettingsInvalid, load_settings
+from app.settings import load_settings
 from gates.compatibility.__main__ import typer_app
 from gates.compatibility.operations import breaking
 from gates.compatibility.schemas import Comparison, Place

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_ai.exceptions import UnexpectedModelBehavior
+from pydantic_ai.usage import RequestUsage
 
-from app.gateway.provider_json import answer_of, chunk_of, usage_of
+from app.gateway.provider_json import answer_of, chunk_of, dearer, usage_of
 
 SURROGATES = st.sampled_from(["\ud83d", "\ude00", "\ud83d\ude00", "é", "x"])
 LEAVES = st.one_of(
@@ -126,3 +127,12 @@ def test_usage_is_what_will_be_billed(told: Any, read: tuple[int, int, int, int]
         assert (
             usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens
         ) == read  # fmt: skip
+
+
+def test_of_usage_told_twice_the_dearer_counts() -> None:
+    def told(prompt: int, completion: int, cached: int = 0) -> RequestUsage | None:
+        details = {"prompt_tokens_details": {"cached_tokens": cached}}
+        return usage_of({"usage": {"prompt_tokens": prompt, "completion_tokens": completion, **details}})
+
+    usage = dearer(dearer(dearer(RequestUsage(), told(1000, 1, 900)), told(0, 50)), None)
+    assert (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens) == (1000, 50, 900)

@@ -2,10 +2,11 @@
 
 import pytest
 
+from app.config_files import SettingsInvalid
 from app.errors import Forbidden
 from app.identity.four_eyes import DISTINCT_HOLDERS, DISTINCT_MEMBERS, Asker, rule_between
 from app.identity.principal import Principal
-from app.settings import SettingsInvalid, load_settings
+from app.settings import load_settings
 
 NOBODY: frozenset[str] = frozenset()
 

@@ -1,5 +1,6 @@
 """Keys that only their member has seen: issued by themselves, or claimed."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from app.db.base import utc_now
 from app.db.tenancy import ALL_TENANTS
 from app.errors import Conflict, Forbidden, NotFound
 from app.identity.key_claims import CreatedClaim
+from app.identity.keys import MAX_OWN_KEYS
 from app.identity.models import KeyClaim, Member
 from app.identity.principal import Principal
 from app.runtime import Runtime
@@ -107,3 +109,34 @@ async def test_nobody_creates_a_claim_that_could_not_be_redeemed_or_gives_too_mu
     stranger, _ = await _two(runtime)
     with pytest.raises(NotFound):
         await _created(runtime, admin, stranger)
+
+
+async def test_nobody_takes_so_many_keys_that_others_are_out_of_sight(runtime: Runtime) -> None:
+    member, admin = await _two(runtime)
+    here = await _signed_in(runtime, member)
+    claim = await _created(runtime, admin, member)
+    for _ in range(MAX_OWN_KEYS - 1):  # and the one the member came with
+        await runtime.keys.issue_own(here, scopes=None, lifetime=timedelta(days=1))
+    with pytest.raises(Conflict, match="as many as one may take"):
+        await runtime.keys.issue_own(here, scopes=None, lifetime=timedelta(days=1))
+    with pytest.raises(Conflict, match="as many as one may take"):
+        await runtime.key_claims.redeem(here, claim.code)
+
+
+async def test_a_claim_ends_with_its_creator_s_authority(runtime: Runtime) -> None:
+    member, admin = await _two(runtime)
+    here = await _signed_in(runtime, member)
+    claim = await _created(runtime, admin, member)
+    await runtime.members.shut(admin.tenant_id, admin.name, disabled=True, actor="operator")
+    with pytest.raises(Conflict, match="may no longer issue keys"):
+        await runtime.key_claims.redeem(here, claim.code)
+    await runtime.members.shut(admin.tenant_id, admin.name, disabled=False, actor="operator")
+    assert (await runtime.key_claims.redeem(here, claim.code)).token
+
+
+async def test_a_run_is_no_sign_in(runtime: Runtime) -> None:
+    """What acts in a run has no key either, and must not take one for its member."""
+    member, _ = await _two(runtime)
+    in_a_run = replace(await _signed_in(runtime, member), hands=None)
+    with pytest.raises(Forbidden, match="signs in at the identity provider"):
+        await runtime.keys.issue_own(in_a_run, scopes=None, lifetime=timedelta(days=1))

@@ -418,6 +418,29 @@ async def test_after_a_crash_a_repeatable_effect_is_started_again_with_its_key(s
     assert EFFECTS == ["write a run-1:c1"]
 
 
+async def test_an_approved_call_that_may_not_run_twice_is_started_by_one_attempt(stage: Stage) -> None:
+    """Two workers that both hold the segment for a moment: an old one that is not quite dead, and the next owner."""
+    await stage.perform("write_thing", name="a")
+    await stage.mark("approved")
+    outcomes = await asyncio.gather(
+        *(stage.perform("write_thing", name="a", approved=True) for _ in range(4)), return_exceptions=True
+    )
+    assert EFFECTS == ["write a run-1:c1"], outcomes
+
+
+async def test_a_call_at_work_when_the_policy_changed_is_told_as_unknown(stage: Stage) -> None:
+    await stage.perform("read_thing", name="a")
+    await _set_record(stage, state="started")
+    stage.guard = replace(stage.guard, policy=Policy.of((*stage.runtime.policy.rules, *stage.runtime.policy.rules[:1])))
+    assert isinstance(await stage.perform("read_thing", name="a"), Refused)
+    assert (await stage.record()).state == "unknown"
+
+
+async def _set_record(stage: Stage, **values: Any) -> None:
+    async with stage.runtime.db.transaction(ALL_TENANTS) as session:
+        await session.execute(update(ToolCall).where(ToolCall.tenant_id == stage.member.tenant_id).values(**values))
+
+
 async def test_a_failure_s_text_taints_like_a_result(stage: Stage) -> None:
     stage.guard = replace(stage.guard, policy=Policy.of((Rule(id="all", decision="allow", reason="r"),)))
     assert isinstance(await stage.perform("fail_politely"), Refused)

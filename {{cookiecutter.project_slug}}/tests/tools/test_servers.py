@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from app.config_files import SettingsInvalid
 from app.policy.decision import Effect
-from app.settings import SettingsInvalid
 from app.tools.egress import Egress, EgressRefused
 from app.tools.pinned import Manifest, ToolServersInvalid
 from app.tools.servers import ToolServers
