@@ -112,18 +112,18 @@ async def test_a_timeout_and_a_task_group_around_a_transaction_work_as_ever(db: 
         await asyncio.sleep(limit)
         raise ValueError("the other one")
 
-    async def again_and_again() -> None:
+    async def again_and_again(round_: str) -> None:
         for number in range(10_000):
-            await _pair(db, f"tool:g{number}")
+            await _pair(db, f"tool:{round_}{number}")
 
     async def together() -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(again_and_again())
+            tasks.create_task(again_and_again("together"))
             tasks.create_task(fail())
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(limit):
-            await again_and_again()
+            await again_and_again("timeout")
     with pytest.raises(ExceptionGroup, match="unhandled") as raised:
         await together()
     assert raised.group_contains(ValueError, match="the other one")
