@@ -37,8 +37,8 @@ CASES = {
     "429, no credit": Case(status(429, kind="insufficient_quota"), "provider.quota_exhausted", "nothing"),
     "500": Case(status(500), "provider.unavailable", "nothing"),
     "401": Case(status(401), "provider.auth_failed", "nothing"),
-    "hangs": Case(fault("hang", seconds=6), "provider.timeout", "worst case"),
-    "drips": Case(fault("drip", seconds=6), "provider.timeout", "worst case"),
+    "hangs": Case(fault("hang", seconds=60), "provider.timeout", "worst case"),
+    "drips": Case(fault("drip", seconds=60), "provider.timeout", "worst case"),
     "dies midway": Case(replace(fault("die"), text="word " * 40), "provider.unavailable", "worst case"),
     "garbage": Case(
         replace(final(), raw=b'{"id": "x", "choi'), "model.output_invalid", "worst case", "provider.unavailable"
