@@ -15,6 +15,7 @@ import pytest
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
 from gates.rig.people import Person
+from gates.rig.plain_http import PLAIN
 from gates.rig.provider import calls
 from gates.rig.service import wait_for
 from gates.rig.world import Ran, World, final
@@ -172,7 +173,7 @@ def _other_ways_in(proof: Proof, desk: Desk) -> None:
     item = {"id": question["id"], "decision": "approve", "digest": question["digest"], "reason": "me again"}
     [told] = desk.call(puppet, "POST", "/v1/approvals/decisions", json={"items": [item]}).json()["items"]
     proof.same("key-in-hand", (told["state"], told["error"]), (None, "auth.forbidden"), "with others in one request:")
-    with httpx2.Client(base_url=desk.world.service.base_url, trust_env=False, follow_redirects=True) as browser:
+    with httpx2.Client(base_url=desk.world.service.base_url, **PLAIN, follow_redirects=True) as browser:
         page = browser.post("/console/sign-in", data={"key": puppet.key}).text
         shown = f"decision:{question['id']}" in page
         proof.same("key-in-hand", (shown, asker.name in page), (False, True), "a choice in the console, a name:")

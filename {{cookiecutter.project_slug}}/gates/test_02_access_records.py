@@ -14,6 +14,7 @@ from gates.conftest import NewWorld
 from gates.proof import Proof, control
 from gates.rig.issuer import issuer, new_key
 from gates.rig.people import Person
+from gates.rig.plain_http import PLAIN
 from gates.rig.world import World
 
 
@@ -79,7 +80,7 @@ def _denied(proof: Proof, world: World, reader: Person, admin: Person) -> None:
 def _sessions(proof: Proof, world: World, reader: Person, admin: Person) -> None:
     """The console's sign-ins and sign-outs, and what was tried in vain."""
     address = world.service.base_url
-    with httpx2.Client(base_url=address, trust_env=False, follow_redirects=True, timeout=300) as browser:
+    with httpx2.Client(base_url=address, **PLAIN, follow_redirects=True, timeout=300) as browser:
         page = browser.post("/console/sign-in", data={"key": reader.key}).text
         token = page.partition('name="csrf" value="')[2].partition('"')[0]
         browser.post("/console/sign-out", data={"csrf": token})
@@ -151,7 +152,7 @@ def test_nobody_learns_what_exists_from_body_status_or_time(proof: Proof, new_wo
                 {"method": "GET", "url": "/v1/runs", "headers": {"Authorization": f"Bearer {nobody}"}},
             ),
         }  # fmt: skip
-        with httpx2.Client(base_url=world.service.base_url, trust_env=False, timeout=300) as client:
+        with httpx2.Client(base_url=world.service.base_url, **PLAIN, timeout=300) as client:
             for what, (known, unknown) in pairs.items():
                 answers = [client.request(**options) for options in (known, unknown)]
                 told = [{n: v for n, v in answer.json().items() if n != "request_id"} for answer in answers]

@@ -25,6 +25,10 @@ INTERNAL = {
     "tenant_id", "granted", "history", "request_digest", "idempotency_key", "secret_hash", "key_id", "starts", "used",
     "previous_hash", "segment", "document_text", "call_id",
 }  # fmt: skip
+BY_SIGN_IN: dict[tuple[str, str], dict[str, Any]] = {  # what only somebody who signs in at the provider is given
+    ("POST", "/v1/keys/own"): {"days": 1},
+    ("POST", "/v1/key-claims/redemption"): {"claim": f"claim_{'A' * 43}"},
+}
 ELEVATION = {"role": "probe_nothing", "minutes": 5, "reason": "a drill"}
 TABLES = ("runs", "approvals", "tool_calls", "api_keys", "members", "budget_caps", "switches", "elevations")
 
@@ -40,6 +44,7 @@ def _bodies(
         ("POST", "/v1/chat/completions"): {"model": "standard", "messages": [{"role": "user", "content": "x"}]},
         ("POST", "/v1/keys"): {"member_id": who.member_id},
         ("POST", f"/v1/keys/{spare.principal.key_id}/rotation"): {"overlap_hours": 1},
+        ("POST", f"/v1/members/{who.member_id}/key-claims"): {"days": 1},  # 409: they are linked to no provider
         ("POST", "/v1/members"): {"name": uuid4().hex, "roles": ["probe_reader"]},
         ("PATCH", f"/v1/members/{spare.member_id}"): {"disabled": False},
         ("POST", "/v1/tenants"): {"name": uuid4().hex},
@@ -70,7 +75,7 @@ def _with(world: World, permission: str) -> str:
 @control("AUT-07", cases=188)
 def test_clients_set_nothing_that_is_not_theirs_and_see_nothing_of_the_inside(proof: Proof, world: World) -> None:
     loans = [_with(world, "elevations:request")], [_with(world, "elevations:decide")]
-    mine = ["probe_writer", "probe_chatter"]
+    mine = ["probe_writer", "probe_chatter", "probe_holder"]
     roles = mine, ["probe_admin"], ["platform_operator"], ["probe_approver"], *loans
     *people, spare = world.people(*roles, ["probe_reader"])
     writer, _, _, approver, asker, _ = people
@@ -82,8 +87,12 @@ def test_clients_set_nothing_that_is_not_theirs_and_see_nothing_of_the_inside(pr
         for (method, path), body in bodies.items():
             answers = {world.service.call(who, method, path, json=body, headers=KEY).status_code for who in people}
             assert answers & {200, 201, 202, 409, 410}, (method, path, answers)
+        for (method, path), body in BY_SIGN_IN.items():  # with a key they are understood and refused
+            answers = {world.service.call(who, method, path, json=body, headers=KEY).status_code for who in people}
+            assert answers <= {403, 404}, (method, path, answers)
     templates = {(r.method, r.path) for r in all_routes() if r.method != "GET" and r.path.startswith("/v1/")}
     without_body = {("DELETE", "/v1/keys/{key_id}"), ("DELETE", "/v1/elevations/{elevation_id}")}
+    bodies |= BY_SIGN_IN
     proof.same("forbidden-field", len(templates - without_body), len(bodies), "routes that take a body:")
     before = {table: world.sql(f"SELECT * FROM {table}") for table in TABLES}
     for (method, path), body in bodies.items():

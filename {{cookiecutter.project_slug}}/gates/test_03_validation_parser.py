@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
 from gates.rig.people import Person
+from gates.rig.plain_http import PLAIN
 from gates.rig.world import World
 
 RUN = {"feature": "probe", "task": "Say something."}
@@ -129,7 +130,7 @@ class _Line:
 def _open(world: World, who: Person) -> Iterator[_Line]:
     headers = {"Authorization": f"Bearer {who.key}", "Idempotency-Key": "parser", "Content-Type": JSON}
     base = world.service.base_url
-    with httpx2.Client(base_url=base, headers=headers, trust_env=False, timeout=300) as client:
+    with httpx2.Client(base_url=base, headers=headers, **PLAIN, timeout=300) as client:
         yield _Line(client)
 
 

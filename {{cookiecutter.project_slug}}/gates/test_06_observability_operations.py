@@ -19,6 +19,7 @@ from gates.proof import Proof, control
 from gates.rig.alerts import Page, Wanted, served, wanted
 from gates.rig.composed import Composed
 from gates.rig.databases import NewDatabase
+from gates.rig.plain_http import PLAIN
 from gates.rig.provider import calls
 from gates.rig.service import START_SECONDS, free_ports, wait_for
 from gates.rig.workers import workers
@@ -48,7 +49,7 @@ class Process:
         return self.log.read_text()
 
     def get(self, path: str, *, host: str = INSIDE, port: int = 0) -> httpx2.Response:
-        return httpx2.get(f"http://{host}:{port or self.operations_port}{path}", trust_env=False, timeout=10)
+        return httpx2.get(f"http://{host}:{port or self.operations_port}{path}", **PLAIN, timeout=10)
 
     def answers(self, path: str, within_s: float) -> bool:
         until = time.monotonic() + within_s

@@ -17,6 +17,7 @@ from gates.proof import Proof, control
 from gates.rig import people
 from gates.rig.formats import Reply
 from gates.rig.people import Person
+from gates.rig.plain_http import PLAIN
 from gates.rig.provider import Answer, Body, Script, calls, fault, says, status
 from gates.rig.service import wait_for
 from gates.rig.world import MODEL, SPARE, World, models
@@ -141,7 +142,7 @@ def test_a_chat_that_its_client_leaves_is_paid_in_full(proof: Proof, new_world: 
             who, script = _asks(world, fault("endless", seconds=20))
             asked = {"model": "standard", "stream": True, "messages": [{"role": "user", "content": script.task()}]}
             headers, url = {"Authorization": f"Bearer {who.key}"}, world.service.base_url + PATH
-            with httpx2.stream("POST", url, json=asked, headers=headers, trust_env=False, timeout=300) as answer:
+            with httpx2.stream("POST", url, json=asked, headers=headers, **PLAIN, timeout=300) as answer:
                 next(answer.iter_bytes())
                 time.sleep(seconds)
             left = time.monotonic()

@@ -16,6 +16,7 @@ from gates.matrix.objects import DIGEST, Store, seeded, without_records
 from gates.rig.browser import browser, sign_in
 from gates.rig.issuer import Issuer
 from gates.rig.people import Person
+from gates.rig.plain_http import PLAIN
 from gates.rig.probe import FEATURE
 from gates.rig.routes import Route
 from gates.rig.world import World
@@ -216,9 +217,7 @@ class Asker:
     def _stream(self, path: str, options: dict[str, Any]) -> Answer:
         """Whether the stream opens; this run has no end to wait for."""
         headers = {**options["headers"], **({"Authorization": f"Bearer {self.who.key}"} if self.who else {})}
-        with httpx2.stream(
-            "GET", self.world.service.base_url + path, headers=headers, trust_env=False, timeout=400
-        ) as answer:
+        with httpx2.stream("GET", self.world.service.base_url + path, headers=headers, **PLAIN, timeout=400) as answer:
             if answer.status_code == 200:
                 return Answer(200, "", {})
             answer.read()

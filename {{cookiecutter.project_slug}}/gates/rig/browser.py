@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 
 from gates.rig.issuer import Issuer
+from gates.rig.plain_http import PLAIN
 from gates.rig.world import World
 
 _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
@@ -16,7 +17,7 @@ _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 
 @contextmanager
 def browser(world: World) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=world.service.base_url, trust_env=False, timeout=400) as client:
+    with httpx2.Client(base_url=world.service.base_url, **PLAIN, timeout=400) as client:
         yield client
 
 

@@ -12,6 +12,7 @@ import httpx2
 
 from gates.rig.pace import REQUEST_SECONDS, grace, reached
 from gates.rig.people import Person
+from gates.rig.plain_http import PLAIN
 from gates.rig.service import Service, wait_for
 
 
@@ -54,7 +55,7 @@ def streaming(service: Service, who: Person, run_id: str, *, after: str = "", qu
     stream = Stream()
     headers = {"Authorization": f"Bearer {who.key}"} | ({"Last-Event-ID": after} if after else {})
     address = f"{service.base_url}/v1/runs/{run_id}/events{query}"
-    client = httpx2.Client(trust_env=False, timeout=REQUEST_SECONDS)
+    client = httpx2.Client(**PLAIN, timeout=REQUEST_SECONDS)
 
     def read() -> None:
         try:

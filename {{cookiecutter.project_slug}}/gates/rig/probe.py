@@ -34,6 +34,7 @@ from app.policy.decision import Effect
 from app.runs.agents import AgentSpec
 from app.tools.spec import ToolContext, ToolSpec, tool
 from gates.rig.effects import Effect as Happened
+from gates.rig.plain_http import PLAIN
 
 EFFECTS_URL = "RIG_EFFECTS_URL"
 LEAK = "RIG_LEAK"  # the service's own secrets, which the crashes below carry in their messages
@@ -58,7 +59,7 @@ async def tell(context: ToolContext, name: str, arguments: dict[str, Any]) -> Do
     permissions = frozenset(who.permissions)
     key = context.idempotency_key
     effect = Happened(name, arguments, who.tenant_id, who.member_id, permissions, context.run_id, key)
-    async with httpx2.AsyncClient(trust_env=False, timeout=100) as client:
+    async with httpx2.AsyncClient(**PLAIN, timeout=100) as client:
         told = asdict(effect) | {"permissions": sorted(permissions)}
         (await client.post(os.environ[EFFECTS_URL], json=told)).raise_for_status()
     return Done(done=True)

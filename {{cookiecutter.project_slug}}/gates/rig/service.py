@@ -24,6 +24,7 @@ from app.settings import load_settings
 from gates.rig import driven, people
 from gates.rig.pace import GENEROUS, REQUEST_SECONDS, OutOfTime
 from gates.rig.people import Person
+from gates.rig.plain_http import PLAIN
 
 START_SECONDS = 60
 ENDING_SECONDS = 30  # after which it is killed, where nothing is proven by its end
@@ -85,7 +86,7 @@ class Service:
             last_words = self.log.read_text()[-2000:]
             raise (PortLost if "is taken by another process" in last_words else RuntimeError)(last_words)
         try:
-            ready = httpx2.get(f"{self.base_url}/readyz", trust_env=False).status_code == 200
+            ready = httpx2.get(f"{self.base_url}/readyz", **PLAIN).status_code == 200
             return ready and self.port in listening_ports(self.process.pid)
         except httpx2.TransportError:
             return False
@@ -148,14 +149,14 @@ class Service:
         if who is not None:
             headers["Authorization"] = f"Bearer {who.key}"
         answer = httpx2.request(
-            method, self.base_url + path, headers=headers, trust_env=False, timeout=REQUEST_SECONDS, **options
+            method, self.base_url + path, headers=headers, **PLAIN, timeout=REQUEST_SECONDS, **options
         )
         self.answers.append(answer)
         return answer
 
     def operations(self, path: str) -> httpx2.Response:
         """From the port that only the inside of the network sees."""
-        return httpx2.get(f"http://127.0.0.1:{self.operations_port}{path}", trust_env=False, timeout=REQUEST_SECONDS)
+        return httpx2.get(f"http://127.0.0.1:{self.operations_port}{path}", **PLAIN, timeout=REQUEST_SECONDS)
 
     def start_run(
         self,

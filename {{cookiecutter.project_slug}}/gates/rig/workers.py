@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import httpx2
 
 from app.runs.liveness import PostgresLocks
+from gates.rig.plain_http import PLAIN
 from gates.rig.service import START_SECONDS, Service, free_ports, wait_for
 
 
@@ -24,7 +25,7 @@ class Worker:
     def operations(self, path: str, timeout: float = 5) -> httpx2.Response:
         """From its operations port, by no proxy."""
         address = f"http://127.0.0.1:{self.operations_port}{path}"
-        return httpx2.get(address, trust_env=False, timeout=timeout)
+        return httpx2.get(address, **PLAIN, timeout=timeout)
 
     def is_ready(self) -> bool:
         if self.process.poll() is not None:

@@ -31,6 +31,7 @@ from gates.rig.effects import Effect, Effects, effects
 from gates.rig.formats import Reply, Wire
 from gates.rig.pace import REQUEST_SECONDS
 from gates.rig.people import Person
+from gates.rig.plain_http import PLAIN
 from gates.rig.provider import Answer, Provider, Script, calls, provider
 from gates.rig.service import Service, running, wait_for
 from gates.rig.sink import Sink, sink
@@ -192,7 +193,7 @@ class World:
     def console(self, who: Person) -> Iterator[httpx2.Response]:
         """The console's first page as this person sees it."""
         address, patient = self.service.base_url, REQUEST_SECONDS
-        with httpx2.Client(base_url=address, trust_env=False, follow_redirects=True, timeout=patient) as browser:
+        with httpx2.Client(base_url=address, **PLAIN, follow_redirects=True, timeout=patient) as browser:
             yield browser.post("/console/sign-in", data={"key": who.key})
 
     def resolves(self, names: dict[str, list[str]]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from app.settings import ROOT
 from gates.rig.databases import NewDatabase
 from gates.rig.people import Person
+from gates.rig.plain_http import PLAIN
 from gates.rig.provider import Provider, calls, fault, provider, says, status
 from gates.rig.service import Service, running, wait_for
 
@@ -266,7 +267,7 @@ def test_a_client_that_hangs_up_ends_the_request_upstream(desk: Desk) -> None:
     body = {"model": "standard", "stream": True, "messages": [{"role": "user", "content": script.task()}]}
     headers = {"Authorization": f"Bearer {desk.who.key}"}
     url = f"{desk.service.base_url}/v1/chat/completions"
-    with httpx2.stream("POST", url, json=body, headers=headers, trust_env=False, timeout=300) as answer:
+    with httpx2.stream("POST", url, json=body, headers=headers, **PLAIN, timeout=300) as answer:
         assert answer.status_code == 200
         next(answer.iter_bytes())
     assert wait_for(lambda: script.seen[0].closed_early, 5)

@@ -18,6 +18,7 @@ from gates.rig.canaries import Canaries
 from gates.rig.clock import Clock
 from gates.rig.formats import Reply
 from gates.rig.names import scripted
+from gates.rig.plain_http import PLAIN
 from gates.rig.provider import Provider, calls, fault, provider, says, status
 from gates.rig.sink import METADATA, sink
 
@@ -93,13 +94,13 @@ def test_faults_reach_the_clients_and_an_early_end_is_seen(model_provider: Provi
     model_provider.answers(broken)
     if broken.fault == "drip":
         # A client's timeout is for each read: a drip keeps it waiting until the rig gives up.
-        with httpx2.Client(timeout=2, trust_env=False) as client, pytest.raises(httpx2.HTTPError):
+        with httpx2.Client(timeout=2, **PLAIN) as client, pytest.raises(httpx2.HTTPError):
             client.post(f"{model_provider.url}/chat/completions", json={})
         return
     with pytest.raises((openai.OpenAIError, anthropic.AnthropicError, ValueError)):
         ask(model_provider)
     if broken.fault == "hang":
-        httpx2.get(f"{model_provider.url}/models", trust_env=False, timeout=20)
+        httpx2.get(f"{model_provider.url}/models", **PLAIN, timeout=20)
         assert model_provider.ledger[0].closed_early
 
 
@@ -107,13 +108,13 @@ def test_scripts_keep_conversations_apart_and_the_ledger_has_all(model_provider:
     one, two = model_provider.script(says("one")), model_provider.script(says("two"), status(500))
     for script in (one, two, one):
         body = {"messages": [{"role": "user", "content": script.task()}]}
-        httpx2.post(f"{model_provider.url}/chat/completions", json=body, trust_env=False)
+        httpx2.post(f"{model_provider.url}/chat/completions", json=body, **PLAIN)
     assert (len(one.seen), len(two.seen), len(model_provider.ledger)) == (2, 1, 3)
     assert sum(exchange.input_tokens for exchange in model_provider.ledger) == 36
 
 
 def test_the_sink_redirects_plays_metadata_and_keeps_what_came() -> None:
-    with sink() as received, httpx2.Client(trust_env=False, follow_redirects=True) as client:
+    with sink() as received, httpx2.Client(**PLAIN, follow_redirects=True) as client:
         answer = client.get(f"{received.url}/redirect", params={"to": received.url + METADATA})
         assert answer.json() == {"AccessKeyId": "stub"}
         client.post(f"{received.url}/hook", content=b"body")
@@ -153,4 +154,4 @@ def test_a_provider_of_its_own_ends_with_its_block() -> None:
     with provider() as stub:
         address = stub.url
     with pytest.raises(httpx2.ConnectError):
-        httpx2.get(address, trust_env=False)
+        httpx2.get(address, **PLAIN)

@@ -6,13 +6,14 @@ from typing import Any
 import httpx2
 
 from gates.rig.people import Person
+from gates.rig.plain_http import PLAIN
 from gates.rig.service import Service
 
 TASK = "Create a ticket: <script>alert(1)</script> the printer is jammed."
 
 
 def _browser(service: Service) -> httpx2.Client:
-    return httpx2.Client(base_url=service.base_url, trust_env=False, follow_redirects=True, timeout=300)
+    return httpx2.Client(base_url=service.base_url, **PLAIN, follow_redirects=True, timeout=300)
 
 
 def _sign_in(browser: httpx2.Client, who: Person) -> str:
@@ -126,13 +127,13 @@ def test_signing_in_works_from_our_own_page_only(service: Service) -> None:
     ]
     url = f"{service.base_url}/console/sign-in"
     for headers, status in expected:
-        answer = httpx2.post(url, data={"key": member.key}, headers=headers, trust_env=False)
+        answer = httpx2.post(url, data={"key": member.key}, headers=headers, **PLAIN)
         assert answer.status_code == status, headers
 
 
 def test_the_session_cookie_is_kept_from_scripts_and_other_sites(service: Service) -> None:
     [member] = service.people(["member"])
-    answer = httpx2.post(f"{service.base_url}/console/sign-in", data={"key": member.key}, trust_env=False)
+    answer = httpx2.post(f"{service.base_url}/console/sign-in", data={"key": member.key}, **PLAIN)
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
