@@ -29,7 +29,8 @@ def _usage(world: World, who: Person) -> dict[str, Any]:
 def _tenant_budget(world: World, who: Person) -> dict[str, Decimal]:
     items = world.service.call(who, "GET", "/v1/budgets").json()["items"]
     [budget] = [item for item in items if (item["scope"], item["period"]) == ("tenant", "month")]
-    return {name.removesuffix("_usd"): Decimal(value) for name, value in budget.items() if name.endswith("_usd")}
+    amounts = {name: value for name, value in budget.items() if name.endswith("_usd") and value is not None}
+    return {name.removesuffix("_usd"): Decimal(value) for name, value in amounts.items()}
 
 
 def _hundred_callers(proof: Proof, world: World) -> None:

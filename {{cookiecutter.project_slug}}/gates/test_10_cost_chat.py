@@ -83,7 +83,8 @@ def _account(world: World, who: Person) -> tuple[dict[str, Any], dict[str, Decim
     usage = world.service.call(who, "GET", "/v1/usage").json()
     items = world.service.call(who, "GET", "/v1/budgets").json()["items"]
     [budget] = [item for item in items if (item["scope"], item["period"]) == ("tenant", "month")]
-    return usage, {name.removesuffix("_usd"): Decimal(v) for name, v in budget.items() if name.endswith("_usd")}
+    amounts = {name: value for name, value in budget.items() if name.endswith("_usd") and value is not None}
+    return usage, {name.removesuffix("_usd"): Decimal(value) for name, value in amounts.items()}
 
 
 MODES: dict[str, tuple[Answer, ...]] = {
