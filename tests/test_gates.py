@@ -166,7 +166,10 @@ def test_6_gates_that_are_complete_say_go(project: Path, workshop: Path) -> None
     clone = copy(project, workshop)
     catalogue = clone / "gates" / "controls.toml"
     head, *blocks = re.split(r"(?=^\[\[)", catalogue.read_text(), flags=re.MULTILINE)
-    built = [b for b in blocks if not b.startswith("[[gate.control]]") or "assertions" in b]
+    # What is proven and has sabotages on record; a control that is new may still have to be swept.
+    recorded = {kill["control"] for kill in json.loads((clone / "gates" / "sabotage.json").read_text())["kills"]}
+    shown = {b for b in blocks if "assertions" in b and any(f'id = "{control}"' in b for control in recorded)}
+    built = [b for b in blocks if not b.startswith("[[gate.control]]") or b in shown]
     catalogue.write_text(head + "".join(b for b in built if _belongs(b, blocks, "observability")))
     today = datetime.now(UTC).date()
     (clone / "attestations.toml").write_text(
@@ -178,8 +181,7 @@ def test_6_gates_that_are_complete_say_go(project: Path, workshop: Path) -> None
     _renew_record(clone)
     _git(clone, "add", "--all")
     _git(clone, "commit", "--allow-empty", "--no-verify", "-m", "attested")
-    shown = succeeds(clone, "gates")
-    assert "GO" in shown
+    assert "GO" in succeeds(clone, "gates")
     [gate] = _card(clone)["gates"]
     assert (gate["id"], gate["level"], gate["missing"]) == ("observability", 4, [])
 

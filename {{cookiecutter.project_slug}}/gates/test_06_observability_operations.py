@@ -16,6 +16,7 @@ from app.runs.liveness import LOST_IDENTITY
 from app.settings import ROOT
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
+from gates.rig import driven
 from gates.rig.alerts import Page, Wanted, served, wanted
 from gates.rig.composed import Composed
 from gates.rig.databases import NewDatabase
@@ -95,6 +96,7 @@ def test_every_series_of_an_alert_is_served_where_the_work_is(
         with proof.positive("both processes start as the compose files start them"):
             wait_for(lambda: "listens on" in web.said, START_SECONDS)
             wait_for(lambda: "takes runs" in worker.said, START_SECONDS)
+            driven.started(web.operations_port, worker.operations_port)  # not by the rig: as the compose files say
         for process in (web, worker):
             proof.holds("scraped", process.answers("/metrics", START_SECONDS), "no metrics where a scraper would ask")
         proof.holds("alive", worker.answers("/readyz", START_SECONDS), "it takes runs and is not ready")
