@@ -71,7 +71,8 @@ def steps(base_url: str, keys: Mapping[str, str], admins_key_id: str, task: str)
     page = list_approvals.sync_detailed(client=approver, state=ListApprovalsState.PENDING, run_id=run.id)
     [question] = _told(PageApprovalView, page, 200).items
     _require(question.tool == "probe_write", "the question is about the tool")
-    _require(question.arguments.to_dict() == {"text": "as agreed"}, "the question shows what would be done")
+    asked = question.arguments.to_dict() if question.arguments is not None else None  # gone with its run's content
+    _require(asked == {"text": "as agreed"}, "the question shows what would be done")
     yield "the run waits for a person, who is shown exactly what would be done"
 
     yes = ApprovalDecision(decision=ApprovalDecisionDecision.APPROVE, digest=question.digest, reason="as agreed")
