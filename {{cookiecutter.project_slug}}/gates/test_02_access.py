@@ -17,50 +17,11 @@ from gates.conftest import NewWorld, Target
 from gates.proof import Proof, control
 from gates.rig.databases import NewDatabase
 from gates.rig.people import Person
+from gates.rig.permissions import DECLARED
 from gates.rig.provider import Body, calls
 from gates.rig.routes import Route, all_routes
 from gates.rig.world import World, final
 
-# What the template's own routes need. A route of a feature is held to the permission it declares itself.
-DECLARED = {
-    "GET /v1/runs": "runs:read",
-    "POST /v1/runs": "runs:write",
-    "GET /v1/runs/{run_id}": "runs:read",
-    "GET /v1/runs/{run_id}/events": "runs:read",
-    "GET /v1/runs/{run_id}/tool-calls": "runs:read",
-    "POST /v1/runs/{run_id}/cancel": "runs:write",
-    "GET /v1/tool-calls/unknown": "approvals:read",
-    "POST /v1/tool-calls/{call_id}/resolution": "approvals:decide",
-    "POST /v1/approvals/decisions": "approvals:decide",
-    "GET /v1/approvals": "approvals:read",
-    "POST /v1/approvals/{approval_id}/decision": "approvals:decide",
-    "POST /v1/chat/completions": "chat:write",
-    "GET /v1/models": "chat:write",
-    "GET /v1/usage": "usage:read",
-    "GET /v1/budgets": "usage:read",
-    "PUT /v1/budgets": "budgets:write",
-    "POST /v1/keys": "keys:write",
-    "GET /v1/keys": "keys:write",
-    "DELETE /v1/keys/{key_id}": "keys:write",
-    "POST /v1/keys/{key_id}/rotation": "keys:write",
-    "POST /v1/keys/own": "keys:self",
-    "POST /v1/members/{member_id}/key-claims": "keys:write",
-    "POST /v1/key-claims/redemption": "keys:redeem",
-    "GET /v1/members": "members:read",
-    "POST /v1/members": "members:write",
-    "PATCH /v1/members/{member_id}": "members:write",
-    "GET /v1/elevations": "elevations:read",
-    "POST /v1/elevations": "elevations:request",
-    "DELETE /v1/elevations/{elevation_id}": "elevations:end",
-    "POST /v1/elevations/{elevation_id}/decision": "elevations:decide",
-    "GET /v1/tenants": "tenants:read",
-    "POST /v1/tenants": "tenants:write",
-    "PATCH /v1/tenants/{tenant_id}": "tenants:write",
-    "GET /v1/audit": "audit:read",
-    "GET /v1/audit/chain": "audit:read",
-    "GET /v1/switches": "switches:read",
-    "PUT /v1/switches/{name:path}": "switches:write",
-}
 KNOWN_PUBLIC = {
     "/livez", "/readyz", "/openapi.json", "/console/style.css", "/console/icon.svg",
     "/console/sign-in", "/console/sign-in/provider", "/console/signed-in",

@@ -9,6 +9,7 @@ from typing import Any
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
 from gates.rig import hazard
+from gates.rig.personal_data import HARMLESS, PERSONAL
 from gates.rig.provider import Body, Script, calls
 from gates.rig.world import World, final
 
@@ -97,14 +98,6 @@ def _places(script: Script) -> dict[str, str]:
         by_role[message["role"]] = by_role.get(message["role"], "") + str(message.get("content") or "")
     assert {"user", "tool"} <= set(by_role)
     return by_role
-
-
-# Valid by their check digits, and of nobody.
-PERSONAL = {
-    "email": "ada.lovelace@mail.rig.test", "iban": "DE89370400440532013000", "card": "4111 1111 1111 1111",
-    "ssn": "536-90-4399", "phone": "+49 30 901820", "ip": "203.0.113.77", "secret": "sk-proj-" + "a1B2c3D4" * 5,
-}  # fmt: skip
-HARMLESS = "Order 4532-1122 of 2026-11-23 10:45, version 1.2.3, 1,234,567.89 EUR, ISBN 978-3-16-148410-0."
 
 
 @control("VAL-09", cases=64)

@@ -12,11 +12,11 @@ import pytest
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
 from gates.rig import hazard
+from gates.rig.chats import Chatted, asked_chat
 from gates.rig.people import Person
 from gates.rig.provider import calls, fault
 from gates.rig.service import running, wait_for
 from gates.rig.world import MODEL, Ran, World, final
-from gates.test_10_cost_chat import Chatted, asked_chat
 
 OPERATOR = ["platform_operator"]
 WITHIN = 10.0  # seconds, from the switch to the end of what it stops

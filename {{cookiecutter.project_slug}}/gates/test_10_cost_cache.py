@@ -6,10 +6,10 @@ from typing import Any
 
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
+from gates.rig.chats import TOOL, Chatted, asked_chat
 from gates.rig.people import Person
 from gates.rig.provider import Body, calls, fault, says, status
 from gates.rig.world import MODEL, World, models
-from gates.test_10_cost_chat import TOOL, Chatted, asked_chat
 
 OPERATOR = ["platform_operator"]
 REPEATABLE: Body = {"temperature": 0, "seed": 7}

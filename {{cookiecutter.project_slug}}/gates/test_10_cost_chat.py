@@ -3,7 +3,7 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -15,67 +15,16 @@ from app.runtime import Runtime
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
 from gates.rig import people
+from gates.rig.chats import PATH, TOOL, asked_chat
 from gates.rig.formats import Reply
 from gates.rig.people import Person
+from gates.rig.personal_data import HARMLESS, PERSONAL
 from gates.rig.plain_http import PLAIN
 from gates.rig.provider import Answer, Body, Script, calls, fault, says, status
 from gates.rig.service import wait_for
 from gates.rig.world import MODEL, SPARE, World, models
-from gates.test_03_validation_text import HARMLESS, PERSONAL
 
-PATH = "/v1/chat/completions"
-TOOL = {"type": "function", "function": {"name": "note", "parameters": {"type": "object"}}}
 LADDER = "attempts = 2\nfirst_wait_ms = 20\nbreaker_faults = 1000\n"
-
-
-@dataclass
-class Chatted:
-    """What a client of the interface made of an answer."""
-
-    status: int
-    headers: dict[str, str]
-    text: str = ""
-    arguments: str = ""
-    code: str = ""  # of the error, wherever it came
-    body: Body = field(default_factory=dict)
-
-
-def asked_chat(
-    world: World,
-    who: Person,
-    script: Script,
-    *,
-    stream: bool = False,
-    headers: dict[str, str] | None = None,
-    **more: Any,
-) -> Chatted:
-    asked = {"model": "standard", "messages": [{"role": "user", "content": script.task()}], "stream": stream, **more}
-    answer = world.service.call(who, "POST", PATH, json=asked, headers=headers or {})
-    if "event-stream" in answer.headers.get("content-type", ""):
-        return _streamed(answer)
-    body = answer.json()
-    made = Chatted(answer.status_code, dict(answer.headers), code=body.get("error", {}).get("code", ""), body=body)
-    for choice in body.get("choices", ()):
-        made.text += choice["message"].get("content") or ""
-        for call in choice["message"].get("tool_calls") or ():
-            made.arguments += call["function"]["arguments"]
-    return made
-
-
-def _streamed(answer: httpx2.Response) -> Chatted:
-    made = Chatted(answer.status_code, dict(answer.headers))
-    for line in answer.text.splitlines():
-        if not line.startswith("data: {"):
-            continue
-        piece = json.loads(line.removeprefix("data: "))
-        made.code = piece.get("error", {}).get("code", made.code)
-        for choice in piece.get("choices", ()):
-            made.text += choice["delta"].get("content") or ""
-            for call in choice["delta"].get("tool_calls") or ():
-                made.arguments += call["function"].get("arguments") or ""
-    if not answer.text.rstrip().endswith("data: [DONE]"):
-        made.code = made.code or "cut off"
-    return made
 
 
 def _account(world: World, who: Person) -> tuple[dict[str, Any], dict[str, Decimal]]:

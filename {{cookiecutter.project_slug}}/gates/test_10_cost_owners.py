@@ -12,9 +12,9 @@ from app.budgets.caps import Payer
 from app.budgets.ledger import Ledger
 from app.budgets.money import to_micro
 from gates.proof import Proof, control
+from gates.rig.chats import asked_chat
 from gates.rig.people import Person
 from gates.rig.world import World, final
-from gates.test_10_cost_chat import asked_chat
 
 NOTHING, SOME = Decimal("0.000001"), Decimal("5.000000")
 ROOM = {"day": Decimal("10.000000"), "month": Decimal("20.000000")}  # the operator's limits at first

@@ -7,14 +7,14 @@ from typing import Any
 
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
+from gates.rig.chats import asked_chat
 from gates.rig.people import Person
 from gates.rig.provider import calls, says
 from gates.rig.service import running
+from gates.rig.tiers import priced_tiers
 from gates.rig.world import ONE_ATTEMPT, World, final
-from gates.test_10_cost_chat import asked_chat
 
 ORDER = ("small", "standard", "large")
-PRICES = {"small": "0.01", "standard": "0.10", "large": "1.00"}
 EASY = "What is the capital of Portugal?"
 MIDDLE = "Write a friendly email to a customer whose delivery is late, and explain our refund policy in plain words."
 HARD = (
@@ -22,14 +22,6 @@ HARD = (
     "the risks, and justify step by step which one you recommend."
 )
 OPERATOR = ["platform_operator"]
-
-
-def _catalogue() -> str:
-    lines = [
-        f'{tier} = {{ model = "probe-{tier}", input_usd_per_mtok = "{price}", output_usd_per_mtok = "{price}" }}'
-        for tier, price in PRICES.items()
-    ]
-    return f"[resilience]\n{ONE_ATTEMPT}\n[providers.openai]\n" + "\n".join(lines) + "\n"
 
 
 def _model(world: World, who: Person, text: str, *, tokens: int = 12, **more: Any) -> str:
@@ -42,7 +34,7 @@ def _model(world: World, who: Person, text: str, *, tokens: int = 12, **more: An
 
 @control("CST-07", cases=28)
 def test_the_tier_fits_the_task_and_the_tenant(proof: Proof, new_world: NewWorld) -> None:
-    with new_world(catalogue=_catalogue()) as world:
+    with new_world(catalogue=priced_tiers(ONE_ATTEMPT)) as world:
         who, operator = world.people(["probe_chatter"], OPERATOR)
         with proof.positive("a tier that is asked for by name answers"):
             assert [_model(world, who, EASY, model=tier) for tier in ORDER] == list(ORDER)
@@ -68,7 +60,7 @@ def test_the_tier_fits_the_task_and_the_tenant(proof: Proof, new_world: NewWorld
 def test_a_budget_that_runs_low_is_answered_cheaper_and_one_that_is_out_stays_out(
     proof: Proof, new_world: NewWorld, tmp_path: Path
 ) -> None:
-    with new_world(catalogue=_catalogue()) as world:
+    with new_world(catalogue=priced_tiers(ONE_ATTEMPT)) as world:
         who, admin = world.people(["probe_chatter"], ["probe_admin"])
         with proof.positive("with room in the budget the tier is the one asked for"):
             assert _model(world, who, HARD, tokens=1_000_000) == "large"
@@ -123,7 +115,7 @@ def _refused(world: World, who: Person) -> str:
 
 @control("CST-07", cases=7)
 def test_an_agent_s_run_keeps_why_its_model_was_chosen(proof: Proof, new_world: NewWorld) -> None:
-    with new_world(catalogue=_catalogue(), RIG_TIER="auto") as world:
+    with new_world(catalogue=priced_tiers(ONE_ATTEMPT), RIG_TIER="auto") as world:
         [who] = world.people(["probe_reader"])
         for text, tier in ((EASY, "small"), (HARD, "large")):
             script = world.model.script(final())

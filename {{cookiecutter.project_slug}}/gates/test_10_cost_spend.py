@@ -14,26 +14,18 @@ from app.budgets.caps import Payer
 from app.budgets.money import to_micro
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
+from gates.rig.chats import asked_chat
 from gates.rig.formats import Reply
 from gates.rig.people import Person
 from gates.rig.provider import Script, calls, fault, says, status
 from gates.rig.service import wait_for
+from gates.rig.tiers import priced_tiers
 from gates.rig.world import MODEL, World, final, models
-from gates.test_10_cost_chat import asked_chat
-from gates.test_10_cost_routing import PRICES
 
 DIMENSIONS = ("day", "member", "feature", "tier", "model", "prompt_version")
 PROMPT_READER = ["probe_reader", "probe_chatter"]
 RETRYING = "attempts = 3\nfirst_wait_ms = 1\nbreaker_faults = 1000\n"
 LOOK = calls("probe_lookup", {"query": "a"}, "call_look")
-
-
-def _tiers(resilience: str) -> str:
-    lines = [
-        f'{tier} = {{ model = "probe-{tier}", input_usd_per_mtok = "{price}", output_usd_per_mtok = "{price}" }}'
-        for tier, price in PRICES.items()
-    ]
-    return f"[resilience]\n{resilience}\n[providers.openai]\n" + "\n".join(lines) + "\n"
 
 
 @dataclass
@@ -87,7 +79,7 @@ def _spent(world: World, who: Person) -> Decimal:
 @pytest.mark.timeout(2_800)
 @control("OBS-04", cases=46)
 def test_what_was_spent_adds_up_whichever_way_it_is_asked_for(proof: Proof, new_world: NewWorld) -> None:
-    with new_world(catalogue=_tiers(RETRYING), MODEL_TIMEOUT_MS="3000") as world:
+    with new_world(catalogue=priced_tiers(RETRYING), MODEL_TIMEOUT_MS="3000") as world:
         mine, theirs = world.people(PROMPT_READER, PROMPT_READER), world.people(PROMPT_READER, PROMPT_READER)
         with proof.positive("a run is charged"):
             assert world.run(mine[0], final()).state["usage"]["cost_usd"] != "0.000000"
@@ -178,7 +170,7 @@ HOUR_USD = Decimal("0.60")
 @pytest.mark.timeout(2_800)
 @control("CST-09", cases=6)
 def test_spend_that_will_pass_its_cap_is_told_in_time(proof: Proof, new_world: NewWorld) -> None:
-    with new_world(catalogue=_tiers(RETRYING)) as world:
+    with new_world(catalogue=priced_tiers(RETRYING)) as world:
         who, admin = world.people(["probe_chatter"], ["probe_admin"])
         middle = datetime.now(UTC).replace(day=15, hour=10, minute=0)
         world.clock.advance((middle - datetime.now(UTC)) % timedelta(days=28))

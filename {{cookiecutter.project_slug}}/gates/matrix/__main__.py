@@ -35,9 +35,9 @@ from gates.rig.databases import NewDatabase, postgres_databases, sqlite_database
 from gates.rig.environment import isolate
 from gates.rig.issuer import Issuer, issuer
 from gates.rig.people import Person
+from gates.rig.permissions import DECLARED
 from gates.rig.routes import Route, all_routes
 from gates.rig.world import World, opened
-from gates.test_02_access import DECLARED
 
 FILE = ROOT / "config" / "matrix.toml"
 WIDTH = 132
