@@ -14,8 +14,9 @@ import pytest
 from tests.conftest import SOURCE
 from tests.sabotage import plan, record, sweep
 from tests.sabotage.patches import Patch, load
-from tests.sabotage.plan import Planned, planned, touched_controls
+from tests.sabotage.plan import UNTRIED, Planned, planned, touched_controls
 from tests.sabotage.record import Caught
+from tests.sabotage.sweep import KEPT_AFTER
 from tests.sabotage.trial import DID_NOT_END, Result, verdict
 
 PROOF = "gates/test_x.py::test_x"
@@ -126,6 +127,28 @@ def test_when_the_time_is_up_no_other_is_started_but_the_drawn_and_the_rest_is_l
     assert set(re.findall(r"stale (\S+) app/x\.py", told)) == left
     assert f"{len(left)} sabotages stay stale" in told
     assert _recorded(run) == set(run.tried)
+
+
+def test_a_sweep_that_is_ended_half_way_has_recorded_what_it_tried(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> Any:
+        if len(run.tried) > KEPT_AFTER + 5:
+            raise KeyboardInterrupt
+        return attempt(*_)
+
+    attempt = sweep.attempt
+    monkeypatch.setattr(sweep, "attempt", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.part(2, 0, "HEAD~1")
+    assert len(_recorded(run)) == KEPT_AFTER
+
+
+def test_what_was_never_tried_comes_before_what_is_only_old() -> None:
+    patches = [_patch(f"AUT-01-{number}") for number in range(20)]
+    stale = {patch.name: UNTRIED if number % 2 else ("app/x.py",) for number, patch in enumerate(patches)}
+    others = [each.patch.name for each in planned(patches, stale, set(), every=20, lot="x") if each.why == "stale"]
+    first = [tuple(stale[name]) == UNTRIED for name in others]
+    assert first == sorted(first, reverse=True)
+    assert sum(first) >= 9
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("SURVIVED", 1), ("WRONG REASON", 1), ("INVALID", 1), ("NOT JUDGED", 0)])

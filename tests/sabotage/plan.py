@@ -11,6 +11,7 @@ from tests.sabotage.patches import FOLDER, Patch
 
 TEMPLATE = FOLDER.parent.parent
 SOURCE = TEMPLATE / "{{cookiecutter.project_slug}}"
+UNTRIED = ("(not tried yet)",)  # why a patch is stale that has no record at all
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ def planned(
 ) -> list[Planned]:
     """What CI tries: every patch of a touched control, then a drawn `every`th of all, then what else is stale.
 
-    The order within each part is drawn by `lot`, so over many commits each has its turn. The drawn part is small and is
+    The order within each part is drawn by `lot`, so over many commits each has its turn; of what is stale, those that
+    were never tried come first. The drawn part is small and is
     what finds a forged record: no time limit holds for it."""
     order = sorted(patches, key=lambda patch: hashlib.sha256(f"{lot}{patch.name}".encode()).hexdigest())
     drawn = {patch.name for patch in order[: -(-len(order) // every)]}
@@ -33,7 +35,9 @@ def planned(
     first = [each for each in first if each.patch.control in touched]
     rest = [patch for patch in order if patch.control not in touched]
     sample = [Planned(p, "drawn", bounded=False) for p in rest if p.name in drawn]
-    others = [Planned(p, "stale") for p in rest if p.name in stale and p.name not in drawn]
+    left = [p for p in rest if p.name in stale and p.name not in drawn]
+    untried_first = sorted(left, key=lambda patch: tuple(stale[patch.name]) != UNTRIED)
+    others = [Planned(p, "stale") for p in untried_first]
     return [*first, *sample, *others]
 
 

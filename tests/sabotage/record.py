@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from tests.sabotage.patches import Patch
-from tests.sabotage.plan import SOURCE
+from tests.sabotage.plan import SOURCE, UNTRIED
 
 FILE = SOURCE / "gates" / "sabotage.json"
 STALE = "from gates.sabotage import Kills; print(json.dumps(Kills.load().stale))"
@@ -38,7 +38,7 @@ def stale(project: Path, patches: Sequence[Patch]) -> dict[str, tuple[str, ...]]
     found: dict[str, tuple[str, ...]] = {}
     for patch in patches:
         if patch.name not in cuts:
-            found[patch.name] = ("(not tried yet)",)
+            found[patch.name] = UNTRIED
         elif cuts[patch.name] != patch.sha256:
             found[patch.name] = ("(the patch)",)
         elif patch.name in changed:

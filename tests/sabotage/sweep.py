@@ -6,8 +6,8 @@
     python -m tests.sabotage.sweep --every 20 --limit 600   what CI tries: see plan.py
     python -m tests.sabotage.sweep --release                tries nothing; red if any kill is stale
 
-Whatever was tried renews gates/sabotage.json, the rest of which is kept. A kill that is stale is listed and turns
-nothing red, except --release; a patch that survives does.
+Whatever was tried renews gates/sabotage.json as the sweep goes on, the rest of which is kept. A kill that is stale is
+listed and turns nothing red, except --release; a patch that survives does.
 
 One service is rendered and set up. Its proofs must all hold as it is, since a proof that fails anyway notices
 nothing. Then each patch goes into a copy of its own, and the proofs of its control run there. A planted proof that is
@@ -34,6 +34,7 @@ from tests.sabotage.record import Caught
 from tests.sabotage.trial import Result, attempt, baseline, ready
 
 JOBS = 3  # a proof mostly waits for its service
+KEPT_AFTER = 10  # results: a sweep that is ended half way has lost no more than these
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
@@ -63,6 +64,8 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
 
 class _Sweep:
     """One rendered service, the patches as they were when it was rendered, and what the record says of them."""
+
+    renewed = False  # whether the record changed
 
     def __init__(self, workshop: Path) -> None:
         self.workshop = workshop
@@ -102,17 +105,16 @@ class _Sweep:
         return self._try(tried, limit, strict=False)
 
     def _try(self, tried: Sequence[Planned], limit: int, *, strict: bool) -> int:
-        results, honest = self._results(tried, limit), self._planted() if tried else True
-        _show(results)
-        if not honest:
+        if tried and not self._planted():
             out.print("[red]A planted proof that is always green was not reported: this sweep shows nothing.[/]")
             return 1
-        caught = [Caught(each.patch, each.proofs) for each in results if each.verdict == "caught"]
-        lost = [each.patch.name for each in results if each.verdict not in {"caught", "NOT JUDGED"}]
-        if record.renew(self.project, caught, lost, self.patches):
+        results = self._results(tried, limit)
+        _show(results)
+        if self.renewed:
             out.print("gates/sabotage.json was renewed: commit it.")
-        self._left({*(each.patch.name for each in caught), *lost})
-        return int(any(each.verdict != "caught" if strict else each.patch.name in lost for each in results))
+        self._left({each.patch.name for each in results if each.verdict != "NOT JUDGED"})
+        lost = [each for each in results if each.verdict != "caught" and (strict or each.verdict != "NOT JUDGED")]
+        return int(bool(lost))
 
     def _results(self, tried: Sequence[Planned], limit: int) -> list[Result]:
         """The results of those that were started before the time was up, in the order of the plan."""
@@ -122,7 +124,8 @@ class _Sweep:
             over = each.bounded and time.monotonic() > until
             return None if over else attempt(self.project, self.workshop, [each.patch])
 
-        results = []
+        results: list[Result] = []
+        kept = 0
         with ThreadPoolExecutor(JOBS) as pool:
             for each, result in zip(tried, pool.map(try_in_time, tried), strict=True):
                 if result is None:
@@ -131,7 +134,18 @@ class _Sweep:
                 mark = "[green]✔[/]" if result.verdict == "caught" else "[red]✘[/]"
                 told = " ".join(filter(None, [f"{result.verdict}, {result.seconds:.0f} s", each.why, result.told]))
                 out.print(f"  {mark} {result.patch.name} [dim]{told}[/]")
+                if len(results) - kept == KEPT_AFTER:
+                    self._keep(results[kept:])
+                    kept = len(results)
+        self._keep(results[kept:])
         return results
+
+    def _keep(self, results: Sequence[Result]) -> None:
+        """Put into the record what was caught; take out what was not."""
+        caught = [Caught(each.patch, each.proofs) for each in results if each.verdict == "caught"]
+        lost = [each.patch.name for each in results if each.verdict not in {"caught", "NOT JUDGED"}]
+        if caught or lost:
+            self.renewed |= record.renew(self.project, caught, lost, self.patches)
 
     def _planted(self) -> bool:
         """Cut a control and gut its proof as well: an honest sweep says that nobody noticed."""

@@ -3,11 +3,12 @@
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from app.api.guards import require
 from app.api.keys import KeyIssued, Scope
+from app.api.pagination import PAGE_SIZE, Cursor, Limit, Page
 from app.api.schemas import Id, Instant, Integral, Strict
 from app.api.state import RuntimeDep
 from app.identity.principal import Principal
@@ -25,6 +26,17 @@ class KeyClaimCreated(BaseModel):
     id: str
     claim: str = Field(description="shown once; opens nothing without the member's own sign-in at the provider")
     expires_at: Instant
+
+
+class KeyClaimView(BaseModel):
+    id: str
+    member_id: str = Field(description="who may redeem it")
+    scopes: list[str] | None
+    created_by: str
+    created_at: Instant
+    expires_at: Instant
+    redeemed_at: Instant | None
+    key_id: str | None = Field(description="the key that it became")
 
 
 class KeyClaimRedemption(Strict):
@@ -45,6 +57,28 @@ async def create_key_claim(
         open_for=timedelta(hours=asked.open_hours),
     )  # fmt: skip
     return KeyClaimCreated(id=created.claim.id, claim=created.code, expires_at=created.claim.expires_at)
+
+
+@router.get("/key-claims", response_model=Page[KeyClaimView])
+async def list_key_claims(
+    runtime: RuntimeDep,
+    principal: Annotated[Principal, require("keys:write")],
+    cursor: Cursor = None,
+    limit: Limit = PAGE_SIZE,
+) -> Page[KeyClaimView]:
+    """Claims to a key, open and ended; the code of none."""
+    claims = await runtime.key_claims.of_tenant(principal, before=cursor, limit=limit)
+    following = claims[-1].id if len(claims) == limit else None
+    return Page(items=[KeyClaimView.model_validate(claim, from_attributes=True) for claim in claims], next=following)
+
+
+@router.delete("/key-claims/{claim_id}", status_code=204)
+async def withdraw_key_claim(
+    claim_id: Id, runtime: RuntimeDep, principal: Annotated[Principal, require("keys:write")]
+) -> Response:
+    """End a claim that nobody has redeemed yet."""
+    await runtime.key_claims.withdraw(principal, claim_id)
+    return Response(status_code=204)
 
 
 @router.post("/key-claims/redemption", status_code=201, response_model=KeyIssued)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from app.api.guards import require
+from app.api.pagination import PAGE_SIZE, Cursor, Limit, Page
 from app.api.schemas import Instant, Integral, Strict
 from app.api.state import RuntimeDep
 from app.identity.principal import Principal
@@ -46,10 +47,6 @@ class KeyRotation(Strict):
     overlap_hours: Annotated[int, Field(ge=0, le=168), Integral] = Field(24, description="how long the old key goes on")
 
 
-class Keys(BaseModel):
-    items: list[KeyView]
-
-
 @router.post("", status_code=201, response_model=KeyIssued)
 async def issue_key(
     body: KeyCreate, runtime: RuntimeDep, principal: Annotated[Principal, require("keys:write")]
@@ -72,10 +69,16 @@ async def issue_own_key(
     return KeyIssued(id=issued.id, key=issued.token, expires_at=issued.expires_at)
 
 
-@router.get("", response_model=Keys)
-async def list_keys(runtime: RuntimeDep, principal: Annotated[Principal, require("keys:write")]) -> Keys:
-    keys = await runtime.keys.of_tenant(principal)
-    return Keys(items=[KeyView.model_validate(key, from_attributes=True) for key in keys])
+@router.get("", response_model=Page[KeyView])
+async def list_keys(
+    runtime: RuntimeDep,
+    principal: Annotated[Principal, require("keys:write")],
+    cursor: Cursor = None,
+    limit: Limit = PAGE_SIZE,
+) -> Page[KeyView]:
+    keys = await runtime.keys.of_tenant(principal, before=cursor, limit=limit)
+    following = keys[-1].id if len(keys) == limit else None
+    return Page(items=[KeyView.model_validate(key, from_attributes=True) for key in keys], next=following)
 
 
 @router.post("/{key_id}/rotation", status_code=201, response_model=KeyIssued)

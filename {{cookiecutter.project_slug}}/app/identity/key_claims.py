@@ -88,6 +88,30 @@ class KeyClaims:
             )  # fmt: skip
         return issued
 
+    async def of_tenant(self, caller: Principal, *, before: str | None, limit: int) -> list[KeyClaim]:
+        """All claims, newest first; `before` is the id of the last one of the page before."""
+        caller.require("keys:write")  # the routes ask as well; whoever forgets to must not open this
+        query = select(KeyClaim).order_by(KeyClaim.id.desc()).limit(limit)
+        if before:
+            query = query.where(KeyClaim.id < before)
+        async with self.db.read(caller) as session:
+            return list(await session.scalars(query))
+
+    async def withdraw(self, caller: Principal, claim_id: str) -> None:
+        """End an open claim now; one that has expired already stays as it is.
+
+        Raises NotFound, and Conflict for a claim that is redeemed: its key is revoked instead."""
+        caller.require("keys:write")  # the routes ask as well; whoever forgets to must not open this
+        async with self.db.transaction(caller) as session:
+            claim = await session.scalar(select(KeyClaim).where(KeyClaim.id == claim_id).with_for_update())
+            if claim is None:
+                raise NotFound
+            if claim.redeemed_at is not None:
+                raise Conflict(f"This claim has been redeemed: revoke its key ({claim.key_id}) instead.")
+            if claim.expires_at > utc_now():
+                claim.expires_at = utc_now()
+                await _record(session, caller, claim, "withdrawn")
+
     async def _require_creator(self, session: AsyncSession, claim: KeyClaim) -> None:
         """Raise Conflict where whoever created the claim may no longer issue keys: it gives nothing they could not."""
         creator = await session.get(Member, claim.created_by)

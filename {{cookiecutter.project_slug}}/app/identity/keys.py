@@ -91,9 +91,13 @@ class Keys:
             await trail.append(session, caller.tenant_id, caller.member_id, "key.rotated", f"key:{issued.id}", **facts)
         return issued
 
-    async def of_tenant(self, caller: Principal) -> list[ApiKey]:
+    async def of_tenant(self, caller: Principal, *, before: str | None, limit: int) -> list[ApiKey]:
+        """Newest first; `before` is the id of the last one of the page before."""
+        query = select(ApiKey).order_by(ApiKey.id.desc()).limit(limit)
+        if before:
+            query = query.where(ApiKey.id < before)
         async with self.db.read(caller) as session:
-            return list(await session.scalars(select(ApiKey).order_by(ApiKey.created_at.desc()).limit(200)))
+            return list(await session.scalars(query))
 
     async def require_may_issue(self, issuer: Principal, member_id: str, scopes: list[str] | None) -> None:
         """Raise Forbidden when a key would give its issuer more than they have themselves.
@@ -143,7 +147,7 @@ class Keys:
 async def require_room_for_own(session: AsyncSession, member_id: str) -> None:
     """Raise Conflict for a member who has taken as many keys as one may have; call in the transaction that adds one.
 
-    The tenant's list shows its newest keys: without a bound, one member could push everybody's out of sight."""
+    The tenant's list begins with its newest keys: without a bound, one member could push everybody's out of sight."""
     await session.scalar(select(Member.id).where(Member.id == member_id).with_for_update())
     valid = (ApiKey.member_id == member_id, ApiKey.revoked_at.is_(None), ApiKey.expires_at > utc_now())
     if (await session.scalar(select(func.count()).select_from(ApiKey).where(*valid)) or 0) >= MAX_OWN_KEYS:

@@ -179,10 +179,8 @@ def _routes(matrix: Matrix, world: World, routes: Sequence[Route], trusted: Issu
 
 def _other_verbs(matrix: Matrix, world: World, routes: Sequence[Route], askers: Mapping[str, Asker]) -> None:
     """Verbs that a path does not declare, and what only the inside of the network may read, on the open port."""
-    by_path: dict[str, set[str]] = {}
-    for route in routes:
-        by_path.setdefault(route.at(name="runs", **askers[NOBODY].standing), set()).add(route.method)
-    more = [(path, verb) for path, verbs in by_path.items() for verb in VERBS if verb not in verbs]
+    paths = dict.fromkeys(route.at(name="runs", **askers[NOBODY].standing) for route in routes)
+    more = [(p, verb) for p in paths for verb in VERBS if not any(r.method == verb and r.matches(p) for r in routes)]
     for role, asker in askers.items():
         for path, verb in (*more, *((path, "GET") for path in OPERATIONS)):
             answer = world.service.call(asker.who, verb, path)

@@ -16,7 +16,9 @@ from app.db.base import Base, TenantOwned, new_id, utc_now
 from app.db.tenancy import ALL_TENANTS, bind
 from app.identity import tokens
 from app.identity.models import ApiKey, Elevation, KeyClaim, Member, Tenant
-from app.runs.models import Run
+from app.identity.roles import Roles
+from app.runs.models import Run, RunContent
+from app.settings import ROOT
 from app.tools.models import Approval, ToolCall
 from gates.rig.probe import FEATURE
 
@@ -97,6 +99,12 @@ def seeded(store: Store, tenant_id: str, feature: str = FEATURE.name) -> dict[st
         id=new_id(), tenant_id=tenant_id, name=f"leaver-{uuid4().hex[:12]}", roles=[], issuer="matrix",
         subject=new_id(), created_at=now,
     )  # fmt: skip
+    roles = Roles.load(ROOT / "config" / "roles.toml")
+    granting = [role for role in roles.names if "keys:write" in roles.permissions([role])]
+    granter = Member(
+        id=new_id(), tenant_id=tenant_id, name=f"granter-{uuid4().hex[:12]}", roles=granting[:1], issuer="matrix",
+        subject=new_id(), created_at=now,
+    )  # fmt: skip
     new = tokens.generate("test")
     key = ApiKey(
         id=new_id(), tenant_id=tenant_id, member_id=leaver.id, prefix=new.prefix, secret_hash=new.secret_hash,
@@ -104,9 +112,10 @@ def seeded(store: Store, tenant_id: str, feature: str = FEATURE.name) -> dict[st
     )  # fmt: skip
     run = Run(
         id=run_id, tenant_id=tenant_id, member_id=leaver.id, feature=feature, idempotency_key=run_id,
-        request_digest="x", task="matrix", documents=[], key_id=key.id, granted=[], state="waiting", model="x",
-        prompt_version="x", issuer_chain=[], created_at=now, updated_at=now,
+        request_digest="x", key_id=key.id, granted=[], state="waiting", model="x", prompt_version="x", issuer_chain=[],
+        created_at=now, updated_at=now,
     )  # fmt: skip
+    content = RunContent(tenant_id=tenant_id, run_id=run_id, task="matrix", documents=[])
     call = ToolCall(
         id=new_id(), tenant_id=tenant_id, run_id=run_id, call_id="c1", tool="t", effect="write", digest=DIGEST,
         rule="side-effects", state="unknown", started_at=now,
@@ -123,13 +132,14 @@ def seeded(store: Store, tenant_id: str, feature: str = FEATURE.name) -> dict[st
     code = tokens.generate_claim()
     claim = KeyClaim(
         id=new_id(), tenant_id=tenant_id, member_id=leaver.id, claim_hash=tokens.hash_secret(code), key_days=1,
-        created_by=leaver.id, created_at=now, expires_at=now + timedelta(days=1),
+        created_by=granter.id, created_at=now, expires_at=now + timedelta(days=1),
     )  # fmt: skip
     known = {
         "run_id": run_id, "call_id": call.id, "approval_id": question.id, "key_id": key.id, "member_id": leaver.id,
-        "elevation_id": loan.id, "tenant_id": tenant_id, "claim_id": code,
+        "elevation_id": loan.id, "tenant_id": tenant_id, "claim_id": claim.id,
+        "claim_code": code,
     }  # fmt: skip
-    store.add([leaver, key, run, call, question, loan, claim])
+    store.add([leaver, granter, key, run, content, call, question, loan, claim])
     return known
 
 

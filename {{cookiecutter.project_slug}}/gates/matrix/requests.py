@@ -36,7 +36,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/keys/{key_id}/rotation": {},
     "POST /v1/keys/own": {"days": 1},
     "POST /v1/members/{member_id}/key-claims": {"days": 1},
-    "POST /v1/key-claims/redemption": {"claim": "<claim_id>"},
+    "POST /v1/key-claims/redemption": {"claim": "<claim_code>"},
     "POST /v1/members": {"name": "<new>", "roles": ["<role>"]},
     "PATCH /v1/members/{member_id}": {"disabled": True},
     "POST /v1/tenants": {"name": "<new>"},
@@ -52,7 +52,7 @@ FORMS: dict[str, dict[str, str]] = {
     },
     "POST /console/unknown/{call_id}": {"outcome": "happened", "reason": WHY},
     "POST /console/keys": {},
-    "POST /console/key-claims": {"claim": "<claim_id>"},
+    "POST /console/key-claims": {"claim": "<claim_code>"},
 }  # fmt: skip
 # Filters that name an object.
 QUERIES = {"GET /v1/approvals": {"run_id": "<run_id>"}, "GET /v1/audit": {"subject": "tenant:<tenant_id>"}}
@@ -89,7 +89,7 @@ _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 def names_object(route: Route) -> bool:
     """Whether a request to it says which object it is about: in its path, its body or a filter."""
     name = f"{route.method} {route.path}"
-    return bool(route.parameters) or "_id>" in _told(route) + str(QUERIES.get(name, ""))
+    return bool(route.parameters) or bool(re.search("_(id|code)>", _told(route) + str(QUERIES.get(name, ""))))
 
 
 def _told(route: Route) -> str:
@@ -112,8 +112,8 @@ def filled(value: Any, known: dict[str, str]) -> Any:
 
 def nothing() -> dict[str, str]:
     """Ids that nothing has."""
-    kinds = ("run_id", "call_id", "approval_id", "key_id", "member_id", "elevation_id", "tenant_id")
-    return {**{kind: str(uuid4()) for kind in kinds}, "claim_id": tokens.generate_claim()}
+    kinds = ("run_id", "call_id", "approval_id", "key_id", "member_id", "elevation_id", "tenant_id", "claim_id")
+    return {**{kind: str(uuid4()) for kind in kinds}, "claim_code": tokens.generate_claim()}
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ class Asker:
         known = seeded(self.store, self.tenant_id) if uses_up else self.standing
         if self.who is not None and f"{route.method} {route.path}" in ASKERS:
             self.store.give(known["elevation_id"], self.who.member_id)
-        if self.who is not None and "<claim_id>" in _told(route):
-            self.store.give_claim(known["claim_id"], self.who.member_id)
+        if self.who is not None and "<claim_code>" in _told(route):
+            self.store.give_claim(known["claim_code"], self.who.member_id)
         if f"{route.method} {route.path}" in OTHERS:
             self.store.without_tiers()
         return known

@@ -25,6 +25,8 @@ DECLARED = {
     "POST /v1/keys/own": "keys:self",
     "POST /v1/members/{member_id}/key-claims": "keys:write",
     "POST /v1/key-claims/redemption": "keys:redeem",
+    "GET /v1/key-claims": "keys:write",
+    "DELETE /v1/key-claims/{claim_id}": "keys:write",
     "GET /v1/members": "members:read",
     "POST /v1/members": "members:write",
     "PATCH /v1/members/{member_id}": "members:write",

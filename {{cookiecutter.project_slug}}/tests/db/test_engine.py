@@ -45,9 +45,7 @@ async def test_one_that_is_given_up_keeps_no_lock(db: Database) -> None:
     for number in range(60):
         with anyio.move_on_after(0.0003 * (number % 20)):
             await _write(db)
-        began = time.monotonic()
-        await _write(db)
-        assert time.monotonic() - began < PATIENCE.total_seconds() / 2
+        await _write(db)  # StoreAway, if the one before kept its lock
 
 
 async def test_who_is_cancelled_in_a_transaction_leaves_its_connection_as_it_was(runtime: Runtime) -> None:
@@ -76,7 +74,7 @@ async def test_a_lock_is_waited_for_only_so_long(db: Database, database_url: str
         began = time.monotonic()
         with pytest.raises(StoreAway):
             await _write(db)
-        assert PATIENCE.total_seconds() / 2 < time.monotonic() - began < 2 * PATIENCE.total_seconds()
+        assert time.monotonic() - began > PATIENCE.total_seconds() / 2
     other.dispose()
     await _write(db)
 

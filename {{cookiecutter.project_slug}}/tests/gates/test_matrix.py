@@ -6,9 +6,13 @@ from dataclasses import replace
 import pytest
 
 from app.policy.decision import Effect
+from app.runtime import Runtime
 from gates.matrix import cells, tools
 from gates.matrix.cells import NOBODY, ROLELESS, Cell, Declared, Seen, Whose
+from gates.matrix.objects import Store, seeded
 from gates.matrix.tools import ToolCell, ToolSeen
+from gates.rig import people
+from gates.rig.databases import owner_of
 from gates.rig.probe import FEATURE
 from gates.rig.routes import Route
 
@@ -140,3 +144,27 @@ def test_a_tool_is_neither_offered_nor_done_otherwise() -> None:
     assert tools.deviation(asks, ToolSeen(offered=True, outcome="question")) == ""
     for offered, outcome in ((False, "question"), (True, "effect"), (True, "nothing"), (False, "no run: 403")):
         assert "declared offered, question" in tools.deviation(asks, ToolSeen(offered, outcome))
+
+
+@pytest.mark.parametrize(
+    ("template", "path", "matches"),
+    [
+        ("/v1/keys/{key_id}", "/v1/keys/own", True),
+        ("/v1/keys/{key_id}", "/v1/keys/own/rotation", False),
+        ("/v1/switches/{name:path}", "/v1/switches/tool:a/b", True),
+        ("/v1/runs", "/v1/runs", True),
+    ],
+)
+def test_a_path_may_be_led_to_a_route_that_was_written_for_another(template: str, path: str, matches: bool) -> None:
+    assert Route("DELETE", template, None, is_console=False).matches(path) is matches
+
+
+@pytest.mark.anyio
+async def test_the_objects_that_it_asks_about_fit_the_store(runtime: Runtime, database_url: str) -> None:
+    tenant = await people.tenant(runtime)
+    store = Store.at(owner_of(database_url))
+    known = seeded(store, tenant)
+    ids = {value for name, value in known.items() if name not in {"tenant_id", "claim_code"}}
+    found = store.ids(tenant)
+    store.engine.dispose()
+    assert ids <= found

@@ -96,6 +96,32 @@ async def test_a_claim_expires(runtime: Runtime) -> None:
         await runtime.key_claims.redeem(here, created.code)
 
 
+async def test_a_claim_is_listed_and_withdrawn_until_it_is_redeemed(runtime: Runtime) -> None:
+    member, admin = await _two(runtime)
+    here = await _signed_in(runtime, member)
+    first, second = await _created(runtime, admin, member), await _created(runtime, admin, member)
+    [newest] = await runtime.key_claims.of_tenant(admin.principal, before=None, limit=1)
+    [oldest] = await runtime.key_claims.of_tenant(admin.principal, before=newest.id, limit=5)
+    assert [newest.id, oldest.id] == [second.claim.id, first.claim.id]
+    for refused in (member.principal, here):
+        with pytest.raises(Forbidden):
+            await runtime.key_claims.of_tenant(refused, before=None, limit=1)
+        with pytest.raises(Forbidden):
+            await runtime.key_claims.withdraw(refused, first.claim.id)
+    _, stranger = await _two(runtime)
+    with pytest.raises(NotFound):
+        await runtime.key_claims.withdraw(stranger.principal, first.claim.id)
+    for _ in range(2):  # again is no change
+        await runtime.key_claims.withdraw(admin.principal, first.claim.id)
+    with pytest.raises(Conflict, match="expired"):
+        await runtime.key_claims.redeem(here, first.code)
+    issued = await runtime.key_claims.redeem(here, second.code)
+    with pytest.raises(Conflict, match=f"revoke its key \\({issued.id}\\)"):
+        await runtime.key_claims.withdraw(admin.principal, second.claim.id)
+    actions = await _actions(runtime, member.tenant_id)
+    assert actions.count(("key_claim.withdrawn", admin.member_id)) == 1
+
+
 async def test_nobody_creates_a_claim_that_could_not_be_redeemed_or_gives_too_much(runtime: Runtime) -> None:
     member, admin = await _two(runtime)
     with pytest.raises(Conflict, match="cannot sign in"):

@@ -1,6 +1,5 @@
 """Tool servers: what is declared, pinned and compared. The proof of SEC-12 drives a running service."""
 
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -101,12 +100,11 @@ async def test_a_pattern_takes_linear_time_and_more_fields_are_refused(tmp_path:
     servers = _servers(tmp_path, server)
     servers.pin("rig", Manifest({"find": {"description": "Find.", "schema": schema, "result": {}}}))
     [spec] = servers.specs("rig")
-    began = time.monotonic()
+    # An engine that goes back would take hours over these forty letters.
     for arguments in ({"a": "a" * 40 + "!"}, {"a": "aa", "b": 1}):
         with pytest.raises(ValidationError):
             spec.arguments.model_validate(arguments)
     spec.arguments.model_validate({"a": "aaa"})
-    assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize("text", ["[servers.rig]\n", "not toml [", '[servers.rig]\nurl = "ftp://x"\n'])
