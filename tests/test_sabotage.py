@@ -135,7 +135,7 @@ def test_a_sweep_that_is_ended_half_way_has_recorded_what_it_tried(run: Any, mon
             raise KeyboardInterrupt
         return attempt(*_)
 
-    attempt = sweep.attempt
+    attempt = vars(sweep)["attempt"]
     monkeypatch.setattr(sweep, "attempt", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run.part(2, 0, "HEAD~1")
