@@ -32,7 +32,7 @@ test-template: $(BIN)/.ready ## Rendering, options, hooks, strings, updates (abo
 	@$(BIN)/python -m pytest -n 2 -m "not service" $(ARGS)
 
 test-service: $(BIN)/.ready ## Generate a service as a user would and run its whole suite
-	@$(BIN)/python -m pytest -m service $(ARGS)
+	@$(BIN)/python -m pytest -m service --durations=12 $(ARGS)
 
 sabotage: $(BIN)/.ready ## Cut controls out of a service; their proofs must notice: ID=SEC-02, CHANGED=1, SAMPLE=20 LIMIT=600 as CI, RELEASE=1
 	@$(BIN)/python -m tests.sabotage.sweep $(ID) $(if $(CHANGED),--changed) $(if $(SAMPLE),--every $(SAMPLE)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(BASE),--base $(BASE)) $(if $(RELEASE),--release)
