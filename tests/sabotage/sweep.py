@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Annotated
 
@@ -117,7 +117,7 @@ class _Sweep:
         return int(bool(lost))
 
     def _results(self, tried: Sequence[Planned], limit: int) -> list[Result]:
-        """The results of those that were started before the time was up, in the order of the plan."""
+        """The results of those that were started before the time was up, in the order in which they end."""
         until = time.monotonic() + limit if limit else float("inf")
 
         def try_in_time(each: Planned) -> Result | None:
@@ -127,16 +127,22 @@ class _Sweep:
         results: list[Result] = []
         kept = 0
         with ThreadPoolExecutor(JOBS) as pool:
-            for each, result in zip(tried, pool.map(try_in_time, tried), strict=True):
-                if result is None:
-                    continue
-                results.append(result)
-                mark = "[green]✔[/]" if result.verdict == "caught" else "[red]✘[/]"
-                told = " ".join(filter(None, [f"{result.verdict}, {result.seconds:.0f} s", each.why, result.told]))
-                out.print(f"  {mark} {result.patch.name} [dim]{told}[/]")
-                if len(results) - kept == KEPT_AFTER:
-                    self._keep(results[kept:])
-                    kept = len(results)
+            started = {pool.submit(try_in_time, each): each for each in tried}
+            try:
+                for future in as_completed(started):
+                    each, result = started[future], future.result()
+                    if result is None:
+                        continue
+                    results.append(result)
+                    mark = "[green]✔[/]" if result.verdict == "caught" else "[red]✘[/]"
+                    told = " ".join(filter(None, [f"{result.verdict}, {result.seconds:.0f} s", each.why, result.told]))
+                    out.print(f"  {mark} {result.patch.name} [dim]{told}[/]")
+                    if len(results) - kept == KEPT_AFTER:
+                        self._keep(results[kept:])
+                        kept = len(results)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # what is under way ends; nothing else is started
+                raise
         self._keep(results[kept:])
         return results
 

@@ -197,6 +197,6 @@ def _by_itself(proof: Proof, world: World, owner: Person, approver: Person) -> N
         return bool(world.sql(left, kept.ran.id)[0][0])
 
     try:
-        proof.holds("by-itself", wait_for(gone, 120))
+        proof.holds("by-itself", wait_for(gone, 20))
     except AssertionError as error:
         proof.holds("by-itself", condition=False, seen=str(error))
