@@ -120,7 +120,7 @@ def test_all_processes_count_together(proof: Proof, new_world: NewWorld, tmp_pat
             [who] = world.people(["probe_reader"])
             with proof.positive("both serve, and count in the storage"):
                 assert [each.call(who, "GET", "/v1/usage").status_code for each in both] == [200, 200]
-                assert store.keys()
+            proof.holds("shared", store.keys(), "nothing is in the storage")
             told = [_guess_at(both[number % 2], "192.0.2.1") for number in range(30)]
             proof.same("shared", told[:20], [401] * 20, "twenty guesses, ten at each:")
             proof.same("shared", set(told[21:]), {429}, "more of them:")
