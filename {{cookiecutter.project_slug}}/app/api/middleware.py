@@ -31,6 +31,8 @@ from app.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = structlog.get_logger(__name__)
 OPENAI_PATHS = ("/v1/chat/completions", "/v1/models")  # its clients cannot read another error than their own
+# Every answer that is sent while it is made: a proxy that gathers it first would hold back its beginning.
+STREAMED = {"Cache-Control": "no-cache, no-store", "X-Accel-Buffering": "no"}
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,64}$")
 
 
@@ -72,6 +74,8 @@ class RequestEnvelope:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = current
+                if headers.get("Content-Type", "").startswith("text/event-stream"):
+                    headers.update(STREAMED)
                 for name, value in self.headers.items():
                     headers.setdefault(name, value)
             await send(message)
