@@ -72,10 +72,7 @@ class RequestEnvelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = current
-                if headers.get("Content-Type", "").startswith("text/event-stream"):
-                    headers.update(STREAMED)
+                headers = _marked(message, current)
                 for name, value in self.headers.items():
                     headers.setdefault(name, value)
             await send(message)
@@ -107,6 +104,15 @@ class RequestEnvelope:
             await problem(error, {"Connection": "close"})(scope, receive, send)
             return
         await self.app(scope, _replayed(raw, receive), send)
+
+
+def _marked(start: Message, current: str) -> MutableHeaders:
+    """The headers of an answer that is about to begin, for more to be added."""
+    headers = MutableHeaders(scope=start)
+    headers["X-Request-ID"] = current
+    if headers.get("Content-Type", "").startswith("text/event-stream"):
+        headers.update(STREAMED)
+    return headers
 
 
 def _replayed(raw: bytes, receive: Receive) -> Receive:

@@ -14,6 +14,9 @@ from typing import Any, Literal
 from pydantic_ai.exceptions import UnexpectedModelBehavior
 from pydantic_ai.usage import RequestUsage
 
+from app.gateway.provider_calls import with_arguments
+
+REASONING = "reasoning_tokens"  # of a usage's details: the part of its output that no text shows
 Body = dict[str, Any]
 MAX_CHOICE = 127
 _MAY_BE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -50,14 +53,21 @@ def usage_of(answer: Mapping[str, Any]) -> RequestUsage | None:
     prompt, completion = _count(told.get("prompt_tokens")), _count(told.get("completion_tokens"))
     if prompt is None or completion is None:
         return None
-    reasoning = _part(told, "completion_tokens_details", "reasoning_tokens")
+    reasoning = _part(told, "completion_tokens_details", REASONING)
     beside = completion + reasoning if reasoning > completion else 0
     output = max(completion, (_count(told.get("total_tokens")) or 0) - prompt, beside)
     read = _part(told, "prompt_tokens_details", "cached_tokens")
     written = _part(told, "prompt_tokens_details", "cache_write_tokens")
     if read + written > prompt:
         read, written = 0, min(written, prompt)
-    return RequestUsage(input_tokens=prompt, output_tokens=output, cache_read_tokens=read, cache_write_tokens=written)
+    unseen = max(output - completion, reasoning if reasoning <= completion else 0)
+    return RequestUsage(
+        input_tokens=prompt,
+        output_tokens=output,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        details={REASONING: unseen} if unseen else {},
+    )
 
 
 def dearer(known: RequestUsage, told: RequestUsage | None) -> RequestUsage:
@@ -65,11 +75,13 @@ def dearer(known: RequestUsage, told: RequestUsage | None) -> RequestUsage:
     if told is None:
         return known
     of_input = told if told.input_tokens >= known.input_tokens else known
+    of_output = told if told.output_tokens >= known.output_tokens else known
     return RequestUsage(
         input_tokens=of_input.input_tokens,
-        output_tokens=max(known.output_tokens, told.output_tokens),
+        output_tokens=of_output.output_tokens,
         cache_read_tokens=of_input.cache_read_tokens,
         cache_write_tokens=of_input.cache_write_tokens,
+        details=of_output.details,
     )
 
 
@@ -113,7 +125,7 @@ def _choice(choice: Any, said: Literal["message", "delta"], at: int) -> Body:
     index = at if choice.get("index") is None else choice["index"]
     if not _is_index(index) or not isinstance(choice.get("finish_reason"), str | None) or not _is_said(told):
         raise UnexpectedModelBehavior("a choice of another shape")
-    return {**choice, "index": index, said: told}
+    return {**choice, "index": index, said: with_arguments(told) if said == "message" else told}
 
 
 def _is_said(told: Any) -> bool:
