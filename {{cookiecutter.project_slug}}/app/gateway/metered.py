@@ -29,7 +29,7 @@ from app.draining import checkpoint
 from app.errors import ContextTooLong, ModelRefused, ModelTruncated
 from app.gateway.catalog import Catalog
 from app.gateway.failures import classified, was_not_billed
-from app.gateway.provider_json import REASONING
+from app.gateway.provider_json import REASONING, writable_response
 from app.gateway.redaction import hidden, shown
 from app.switches.board import Board
 from app.telemetry.metrics import MODEL_CALLS, MODEL_COST_USD, USAGE_DISPUTED
@@ -90,7 +90,7 @@ class MeteredModel(WrapperModel):
         async with self.metered(bill, _seconds(settings)):
             response = await self.wrapped.request(sent, settings, model_request_parameters)
             bill.usage = response.usage
-        return _whole(shown(response, placeholders))
+        return _whole(shown(writable_response(response), placeholders))
 
     @asynccontextmanager
     async def request_stream(

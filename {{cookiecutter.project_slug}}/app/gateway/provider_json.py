@@ -9,15 +9,18 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import fields, replace
+from typing import Any, Literal, TypeVar
 
 from pydantic_ai.exceptions import UnexpectedModelBehavior
+from pydantic_ai.messages import ModelResponse
 from pydantic_ai.usage import RequestUsage
 
 from app.gateway.provider_calls import with_arguments
 
 REASONING = "reasoning_tokens"  # of a usage's details: the part of its output that no text shows
 Body = dict[str, Any]
+Read = TypeVar("Read", bound=Any)
 MAX_CHOICE = 127
 _MAY_BE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -83,6 +86,19 @@ def dearer(known: RequestUsage, told: RequestUsage | None) -> RequestUsage:
         cache_write_tokens=of_input.cache_write_tokens,
         details=of_output.details,
     )
+
+
+def writable_response(response: ModelResponse) -> ModelResponse:
+    """An answer that a provider's own library has read, without what no encoding can write."""
+    return _writable_fields(replace(response, parts=[_writable_fields(part) for part in response.parts]))
+
+
+def _writable_fields(read: Read) -> Read:
+    texts = {field.name: getattr(read, field.name) for field in fields(read) if field.init and field.name != "parts"}
+    changed = {
+        name: new for name, old in texts.items() if isinstance(old, str | dict) and (new := _writable(old)) != old
+    }
+    return replace(read, **changed) if changed else read
 
 
 def _object(raw: bytes | bytearray | str) -> Body:
