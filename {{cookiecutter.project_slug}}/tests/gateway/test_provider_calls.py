@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.gateway.provider_calls import StreamedArguments
@@ -35,6 +35,7 @@ def test_arguments_left_out_are_an_empty_object() -> None:
     assert _whole({"name": "f"}) == "{}"
 
 
+@settings(deadline=None)
 @given(
     said=st.sampled_from([*NOTHING, "nul", "nulls", "n", "[null]", '{"a": null}', "nullnull", " 7"]),
     cuts=st.lists(st.integers(0, 12), max_size=4),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 
@@ -127,6 +127,7 @@ CALLS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(CALLS, max_size=5))
 def test_no_two_calls_of_a_conversation_have_one_id(turns: list[list[ToolCallPart]]) -> None:
     """fault 6: whatever ids a provider gives, and the same again when a segment is replayed."""
