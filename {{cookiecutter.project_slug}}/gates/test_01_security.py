@@ -170,13 +170,13 @@ def test_an_approval_covers_one_call_once(proof: Proof, world: World) -> None:
         proof.same("once", len(world.effects_of(ran)), 1, tool)
         again = world.service.decide(approver, question)
         proof.same("single-use", again.status_code, 409, tool)
-        _called_again(ran)
+        _called_again(world, approver, ran)
         proof.same("single-use", len(world.effects_of(ran)), 1, f"{tool} called again")
 
 
-def _called_again(ran: Ran) -> None:
-    """Wait until the model had its chance to repeat the call."""
-    wait_for(lambda: len(ran.script.seen) >= 3 or ran.state["state"] != "waiting")
+def _called_again(world: World, approver: Person, ran: Ran) -> None:
+    """Wait until the model has repeated the call: a call of its own, which is asked about anew, or an effect more."""
+    wait_for(lambda: world.service.pending(approver, ran.id) or len(world.effects_of(ran)) > 1)
 
 
 @control("SEC-02", cases=5)
@@ -204,12 +204,13 @@ def test_an_approval_is_bound_to_its_arguments(proof: Proof, world: World) -> No
     assert world.service.decide(approver, world.question(approver, ran)).status_code == 200
     world.settled(writer, ran)
     proof.same("arguments-bound", world.effects_of(ran), [], "another tool with the same arguments")
-    # Two calls under one id: what is approved is the first, and the second may not ride on it.
+    # Two calls under one id: each is asked about, and what is declined may not ride on what is approved.
     two = Reply(calls=(("same", "probe_write", '{"text": "shown"}'), ("same", "probe_write", '{"text": "hidden"}')))
     ran = world.run(writer, two, final(), until=("waiting", "succeeded", "failed"))
     for question in world.service.pending(approver, ran.id):
-        world.service.decide(approver, question)
-    world.settled(writer, ran, ("waiting", "succeeded", "failed"))
+        shown = question["arguments"] == {"text": "shown"}
+        world.service.decide(approver, question, "approve" if shown else "deny")
+    world.settled(writer, ran)
     texts = [effect.arguments["text"] for effect in world.effects_of(ran)]
     proof.holds("arguments-bound", "hidden" not in texts, texts)
     proof.holds("arguments-bound", len(texts) <= 1, texts)

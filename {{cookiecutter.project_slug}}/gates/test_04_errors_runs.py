@@ -142,6 +142,8 @@ def test_a_run_that_is_killed_at_any_step_goes_on_and_repeats_nothing(proof: Pro
             ran = world.start(runner, LOOK, *store, final(), feature="hazard")
             _until_ended(world, runner, approver, ran.answer.json()["id"])
             assert _stored(world, ran) == ["entry 0", "entry 1"]
+        # Ids are unique in one message only: both stores have the same one from here on.
+        store = [calls("hazard_store", {"text": f"entry {n}"}, "call_store") for n in range(2)]
         for step in range(7):
             ran = _killed_at(world, runner, step, [LOOK, *store, final()])
             ended = _until_ended(world, runner, approver, ran.answer.json()["id"])

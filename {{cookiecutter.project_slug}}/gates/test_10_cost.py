@@ -148,12 +148,12 @@ def test_every_request_is_capped_in_length_and_time(proof: Proof, new_world: New
             proof.holds("upstream-closed", closed, "the provider still had the connection")
 
 
-@control("CST-04", cases=10)
+@control("CST-04", cases=18)
 def test_what_has_no_known_price_or_usage_is_never_free(proof: Proof, world: World) -> None:
     [who] = world.people(["probe_reader"])
     with proof.positive("a call with usage costs exactly that"):
-        world.run(who, replace(final(), usage=(1_000_000, 0)))
-        assert _tenant_budget(world, who)["spent"] == World.price((1_000_000, 0))
+        world.run(who, replace(final(), usage=(100, 50)))
+        assert _tenant_budget(world, who)["spent"] == World.price((100, 50))
     least = World.price((0, 900))
     for strange in (None, (0, 0), (-5, 5), (5, -5)):
         [who] = world.people(["probe_reader"])
@@ -165,12 +165,35 @@ def test_what_has_no_known_price_or_usage_is_never_free(proof: Proof, world: Wor
         world.run(who, broken)
         spent = _tenant_budget(world, who)["spent"]
         proof.holds("missing-usage", spent >= least, f"an answer that broke off: ${spent}, at least ${least}")
+    for impossible in ((12, 10_000_000), (10_000_000, 5)):
+        _disputed(proof, world, impossible, least)
     models = world.config / "models.toml"
     for unpriced in ("made-up-model-9", "openai/none"):
         text = f'[providers.openai]\nstandard = {{ model = "{unpriced}" }}\n'
         code, told = _starts_with(world, models, text)
         proof.holds("unpriced-refused", code != 0 and "no known price" in told, (code, told[-300:]))
         proof.holds("unpriced-refused", unpriced in told, told[-300:])
+
+
+def _disputed(proof: Proof, world: World, usage: tuple[int, int], least: Decimal) -> None:
+    """fault 39: no answer to this request can have used so much, on a cap of 900 tokens and as few bytes."""
+    [who] = world.people(["probe_reader", "probe_admin"])
+    before = _disputes_counted(world)
+    world.run(who, replace(final(), usage=usage))
+    spent = _tenant_budget(world, who)["spent"]
+    proof.holds("believable", least <= spent <= least * 2, f"{usage}: ${spent}, worst case at least ${least}")
+    states = world.sql("SELECT state FROM model_calls WHERE member_id = ?", who.member_id)
+    proof.same("dispute-told", states, [("disputed",)], f"{usage}: its record")
+    items = world.service.call(who, "GET", "/v1/audit?limit=500").json()["items"]
+    told = [item["data"]["reported"] for item in items if item["action"] == "model_call.disputed"]
+    reported = {"input_tokens": usage[0], "output_tokens": usage[1]}
+    proof.same("dispute-told", told, [reported], f"{usage}: the audit trail")
+    proof.same("dispute-told", _disputes_counted(world) - before, 1, f"{usage}: the number that an alert looks at")
+
+
+def _disputes_counted(world: World) -> float:
+    lines = world.service.operations("/metrics").text.splitlines()
+    return float(next((line.split()[1] for line in lines if line.startswith("ai_usage_disputed_total ")), "0"))
 
 
 def _starts_with(world: World, models: Any, text: str) -> tuple[int, str]:

@@ -1,6 +1,5 @@
 """Gate 10, cost: which tier answers, and that it is never above what the tenant may use or can still pay for."""
 
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from gates.proof import Proof, control
 from gates.rig.chats import asked_chat
 from gates.rig.people import Person
 from gates.rig.provider import calls, says
+from gates.rig.reasoning import MAX_TOKENS, reasoned
 from gates.rig.service import running
 from gates.rig.tiers import priced_tiers
 from gates.rig.world import ONE_ATTEMPT, World, final
@@ -24,9 +24,10 @@ HARD = (
 OPERATOR = ["platform_operator"]
 
 
-def _model(world: World, who: Person, text: str, *, tokens: int = 12, **more: Any) -> str:
+def _model(world: World, who: Person, text: str, *, tokens: int = 0, **more: Any) -> str:
     """The tier whose model the provider was asked for, by its own account."""
-    script = world.model.script(replace(says("Good day."), usage=(tokens, 5)))
+    reply = says("Good day.")
+    script = world.model.script(reasoned(reply, tokens) if tokens else reply)
     messages = [{"role": "user", "content": script.task(text)}]
     asked_chat(world, who, script, **{"model": "auto", "messages": messages, **more})
     return str(script.requests[0]["model"]).removeprefix("probe-") if script.requests else "none"
@@ -63,7 +64,7 @@ def test_a_budget_that_runs_low_is_answered_cheaper_and_one_that_is_out_stays_ou
     with new_world(catalogue=priced_tiers(ONE_ATTEMPT)) as world:
         who, admin = world.people(["probe_chatter"], ["probe_admin"])
         with proof.positive("with room in the budget the tier is the one asked for"):
-            assert _model(world, who, HARD, tokens=1_000_000) == "large"
+            assert _model(world, who, HARD, tokens=MAX_TOKENS) == "large"
         for part, expected in ((Decimal("0.70"), "large"), (Decimal("0.85"), "standard")):
             _cap(world, admin, world.spent(admin) / part)
             proof.same("soft-step", _model(world, who, HARD), expected, f"{part} of the cap is spent:")
@@ -86,8 +87,8 @@ def test_a_budget_that_runs_low_is_answered_cheaper_and_one_that_is_out_stays_ou
 def _alerts(proof: Proof, world: World, who: Person, admin: Person) -> None:
     """A cap that is passed by half, nearly and wholly says so, once each, on record and as a number."""
     _cap(world, admin, Decimal(15))
-    _model(world, who, HARD, model="large", tokens=1_000_000)
-    for percent, part, tokens in ((50, "0.48", 30_000), (80, "0.78", 30_000), (100, "0.98", 500_000)):
+    _model(world, who, HARD, model="large", tokens=MAX_TOKENS)
+    for percent, part, tokens in ((50, "0.48", 10_000), (80, "0.78", 10_000), (100, "0.98", 50_000)):
         _cap(world, admin, world.spent(admin) / Decimal(part))
         before = _told(world, admin)
         for _ in range(3):

@@ -18,6 +18,7 @@ from gates.rig.chats import asked_chat
 from gates.rig.formats import Reply
 from gates.rig.people import Person
 from gates.rig.provider import Script, calls, fault, says, status
+from gates.rig.reasoning import MAX_TOKENS, reasoned
 from gates.rig.service import wait_for
 from gates.rig.tiers import priced_tiers
 from gates.rig.world import MODEL, World, final, models
@@ -212,9 +213,11 @@ def _forecasts(proof: Proof, world: World) -> None:
 
 
 def _spend(world: World, who: Person, usd: Decimal) -> None:
-    tokens = int(usd * 1_000_000)
-    script = world.model.script(replace(says("Good day."), usage=(tokens, 0)))
-    assert asked_chat(world, who, script, model="large").status == 200
+    left = int(usd * 1_000_000)  # tokens
+    while left > 0:
+        script = world.model.script(reasoned(says("Good day."), min(left, MAX_TOKENS)))
+        assert asked_chat(world, who, script, model="large").status == 200
+        left -= MAX_TOKENS
 
 
 def _cap(world: World, admin: Person, usd: Decimal) -> None:

@@ -3,18 +3,20 @@
 What would be billed apart (searches, audio, pictures, faster service) has no cap here and is refused. Gate: cost.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from app.api.schemas import NO_NUL, Integral, Strict
+from app.api.schemas import NO_NUL, Integral, Strict, has_nul
+from app.content.tool_arguments import NO_ARGUMENTS, says_nothing
 from app.gateway.cache import CachePolicy
 from app.gateway.chat import ChatRequest
 
 MOST_MESSAGES, MOST_TOOLS = 500, 128
+MOST_FIELDS = 60  # of a part of an answer
 Text = Annotated[str, StringConstraints(max_length=400_000, pattern=NO_NUL)]
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-CallId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")]
+CallId = Annotated[str, StringConstraints(max_length=8_000, pattern=NO_NUL)]  # as a provider gave it; it may be empty
 DEEPEST = 40  # a schema's levels
 
 
@@ -36,18 +38,46 @@ class TextPart(Strict):
     text: Text
 
 
-class CalledFunction(Strict):
-    name: FunctionName
-    arguments: Text
+class FromProvider(Strict):
+    """A part of an answer that is sent back: fields that this service does not know go to the provider they came from.
+
+    Personal data is replaced in them as everywhere, and they are read within the request's own bounds."""
+
+    model_config = ConfigDict(extra="allow", strict=True, json_schema_extra={"maxProperties": MOST_FIELDS})
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        unknown = self.model_extra or {}
+        if len(self.model_fields_set) > MOST_FIELDS:
+            raise ValueError(f"at most {MOST_FIELDS} fields")
+        _shallow(unknown)
+        if has_nul(unknown):
+            raise ValueError("the character NUL is not allowed")
+        return self
 
 
-class ToolCall(Strict):
-    id: CallId
+class CalledFunction(FromProvider):
+    name: Annotated[str, StringConstraints(max_length=256, pattern=NO_NUL)]  # whatever a model called
+    arguments: Text | None = None
+
+
+class ToolCall(FromProvider):
+    id: CallId | None = None
     type: Literal["function"] = "function"
     function: CalledFunction
 
 
-class Message(Strict):
+def _only_answers_have_more(schema: dict[str, Any]) -> None:
+    schema["maxProperties"] = MOST_FIELDS
+    schema["if"] = {"properties": {"role": {"const": "assistant"}}}
+    schema["else"] = {"propertyNames": {"enum": sorted(schema["properties"])}}
+
+
+class Message(FromProvider):
+    """What somebody said. An assistant's is an answer as it was given; every other has these fields and no more."""
+
+    model_config = ConfigDict(json_schema_extra=_only_answers_have_more)
+
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=100)] | None = None
     name: FunctionName | None = None
@@ -55,9 +85,16 @@ class Message(Strict):
     tool_call_id: CallId | None = None
     refusal: Text | None = None
     # An answer put back into the conversation has these; they say nothing to a model.
-    annotations: Annotated[list[dict[str, Any]], Field(max_length=0)] | None = None
+    annotations: Annotated[list[dict[str, Any]], Field(max_length=200)] | None = None
     audio: None = None
     function_call: None = None
+
+    @model_validator(mode="after")
+    def _is_known_or_an_answer(self) -> Self:
+        if self.model_extra and self.role != "assistant":
+            unknown = ", ".join(sorted(self.model_extra)[:3])[:100]
+            raise ValueError(f"only an assistant's message may have fields that are not known here: {unknown}")
+        return self
 
 
 class FunctionSchema(Strict):
@@ -138,6 +175,9 @@ PASSED_ON = (
 
 def _without_remains(message: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in message.items() if name != "annotations" and value != []}
+    for call in kept.get("tool_calls", ()):
+        if says_nothing(call["function"].get("arguments")):
+            call["function"]["arguments"] = NO_ARGUMENTS
     if kept["role"] != "assistant":
         kept.setdefault("content", "")
     return kept

@@ -31,6 +31,8 @@ from app.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = structlog.get_logger(__name__)
 OPENAI_PATHS = ("/v1/chat/completions", "/v1/models")  # its clients cannot read another error than their own
+# Every answer that is sent while it is made: a proxy that gathers it first would hold back its beginning.
+STREAMED = {"Cache-Control": "no-cache, no-store", "X-Accel-Buffering": "no"}
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,64}$")
 
 
@@ -70,8 +72,7 @@ class RequestEnvelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = current
+                headers = _marked(message, current)
                 for name, value in self.headers.items():
                     headers.setdefault(name, value)
             await send(message)
@@ -103,6 +104,15 @@ class RequestEnvelope:
             await problem(error, {"Connection": "close"})(scope, receive, send)
             return
         await self.app(scope, _replayed(raw, receive), send)
+
+
+def _marked(start: Message, current: str) -> MutableHeaders:
+    """The headers of an answer that is about to begin, for more to be added."""
+    headers = MutableHeaders(scope=start)
+    headers["X-Request-ID"] = current
+    if headers.get("Content-Type", "").startswith("text/event-stream"):
+        headers.update(STREAMED)
+    return headers
 
 
 def _replayed(raw: bytes, receive: Receive) -> Receive:

@@ -21,6 +21,18 @@ class Strict(BaseModel):
         return value
 
 
+def has_nul(value: Any) -> bool:
+    """Whether there is the character NUL in any text of a JSON value."""
+    match value:
+        case str():
+            return "\0" in value
+        case dict():
+            return any(has_nul(key) or has_nul(item) for key, item in value.items())
+        case list():
+            return any(map(has_nul, value))
+    return False
+
+
 def visible(value: Any) -> Any:
     """A name as it is seen: what is hidden in it is dropped."""
     return cleaned(value) if isinstance(value, str) and "\0" not in value else value

@@ -18,50 +18,13 @@ from app.budgets import statements
 from app.budgets.caps import Cap, Caps, Payer, resets_at, unusual
 from app.budgets.layers import LayeredLimit
 from app.budgets.money import usd
+from app.budgets.orders import Hold, Order, Settlement, Used
 from app.errors import BudgetExceeded, RunLimitExceeded
 from app.identity.layers import PEOPLE
 from app.telemetry.metrics import BUDGET_THRESHOLDS, COST_OVER_HOLD
 
 log = structlog.get_logger(__name__)
 THRESHOLDS = (50, 80, 100)  # percent of a cap
-
-
-@dataclass(frozen=True)
-class CallPurpose:
-    """What a model call is for; recorded with its cost."""
-
-    feature: str
-    model: str
-    prompt_version: str
-    tier: str = ""
-
-
-@dataclass(frozen=True)
-class Used:
-    cost_micro: int
-    input_tokens: int
-    output_tokens: int
-
-
-@dataclass(frozen=True)
-class Hold:
-    """An order to hold an amount in every cap of the payer, or in none."""
-
-    call_id: str
-    payer: Payer
-    purpose: CallPurpose
-    amount_micro: int
-    at: datetime
-    until: datetime
-
-
-@dataclass(frozen=True)
-class Settlement:
-    """An order to replace a hold, if it still is one, with what the call cost."""
-
-    call_id: str
-    state: str
-    used: Used
 
 
 @dataclass
@@ -96,7 +59,6 @@ class Window:
         return BudgetExceeded(cap.scope, resets_at(cap), limited_by=PEOPLE[self.limit.limited_by], frozen_by=frozen_by)
 
 
-Order = Hold | Settlement
 Outcome = bool | BudgetExceeded | RunLimitExceeded  # of a settlement: whether there was such a hold
 
 
@@ -125,6 +87,7 @@ def post(connection: sa.Connection, caps: Caps, orders: Sequence[Order]) -> list
                 _settle(call, order.used, [windows[cap] for cap in under[call.id]])
                 closed.append(order)
     _write(connection, {cap: window for cap, window in windows.items() if window != before[cap]}, opened, closed)
+    _tell_disputes(connection, [order for order in closed if order.claim is not None], charged)
     for cap, window in windows.items():
         if cap.scope != "run" and window.spent_micro != before[cap].spent_micro:
             _tell_thresholds(connection, cap, chains[cap], before[cap].spent_micro, window)
@@ -254,6 +217,18 @@ def _tell_thresholds(connection: sa.Connection, cap: Cap, chain: str, spent_befo
             }
             subject = f"budget:{cap.scope}:{cap.scope_id}"
             trail.append_at_once(connection, chain, "system", "budget.threshold", subject, **facts)
+
+
+def _tell_disputes(
+    connection: sa.Connection, disputed: Sequence[Settlement], charged: Mapping[str, tuple[Payer, datetime]]
+) -> None:
+    """Put each report that cannot be true on its payer's record; a person compares it with the provider's invoice."""
+    for order in disputed:
+        facts = {"reported": vars(order.claim), "booked": vars(order.used)}
+        payer = charged[order.call_id][0]
+        trail.append_at_once(
+            connection, payer.tenant_id, "system", "model_call.disputed", f"model_call:{order.call_id}", **facts
+        )
 
 
 def chain(cap: Cap, payer: Payer) -> str:

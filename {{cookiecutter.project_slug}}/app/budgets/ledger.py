@@ -18,12 +18,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import trail
 from app.budgets import book
-from app.budgets.book import CallPurpose, Hold, Outcome, Settlement, Used, Window
+from app.budgets.book import Outcome, Window
 from app.budgets.cap_rows import cap_row, named_limit, require_within, windows_like
 from app.budgets.caps import USUAL, Cap, Caps, Payer, Period, period_of
 from app.budgets.layers import LayeredLimit
 from app.budgets.models import BudgetWindow, ModelCall
 from app.budgets.money import usd
+from app.budgets.orders import CallPurpose, Claim, Hold, Order, Settlement, Used
 from app.db.base import new_id, utc_now
 from app.db.engine import Database
 from app.db.group_commit import GroupCommit
@@ -32,7 +33,7 @@ from app.errors import Forbidden
 from app.identity.layers import Layer
 
 log = structlog.get_logger(__name__)
-__all__ = ["Balance", "CallPurpose", "Ledger", "Reservation", "Standing", "UnknownReservation", "Used"]
+__all__ = ["Balance", "CallPurpose", "Claim", "Ledger", "Reservation", "Standing", "UnknownReservation", "Used"]
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,9 @@ class Ledger:
     hold_for: timedelta = timedelta(minutes=5)  # longer than any model deadline
 
     def __post_init__(self) -> None:
-        self._commits: GroupCommit[book.Order, Outcome] = self.db.group_commit(self._post)
+        self._commits: GroupCommit[Order, Outcome] = self.db.group_commit(self._post)
 
-    def _post(self, connection: Connection, orders: Sequence[book.Order]) -> Sequence[Outcome]:
+    def _post(self, connection: Connection, orders: Sequence[Order]) -> Sequence[Outcome]:
         return book.post(connection, self.caps, orders)
 
     async def require_headroom(self, payer: Payer) -> None:
@@ -133,14 +134,17 @@ class Ledger:
         released = self._commits.submit_nowait(Settlement(order.call_id, "released", Used(0, 0, 0)))
         released.add_done_callback(_tell_unreleased)
 
-    async def settle(self, held: Reservation, used: Used) -> None:
+    async def settle(self, held: Reservation, used: Used, claim: Claim | None = None) -> None:
         """Replace the hold with the real cost. Safe to repeat.
+
+        `claim` is what the provider reported, where that cannot be true and `used` is the worst case: it is on record.
 
         A caller that is cancelled in it has settled all the same: the order stands before anything is awaited. Raises
         UnknownReservation if `held` was never granted."""
         # A crash between the provider's reply and this commit leaves the hold; the sweeper books it
         # at the reserved amount, so we may over-count but never under-count.
-        if not await self._commits.submit(Settlement(held.id, "settled", used)):
+        state = "settled" if claim is None else "disputed"
+        if not await self._commits.submit(Settlement(held.id, state, used, claim)):
             async with self.db.read(ALL_TENANTS) as session:
                 if await session.get(ModelCall, held.id) is None:
                     raise UnknownReservation(held.id)

@@ -53,7 +53,7 @@ class ModelCall(TenantOwned, Base):
     model: Mapped[str] = mapped_column(String(120))
     prompt_version: Mapped[str] = mapped_column(String(64))
     tier: Mapped[str] = mapped_column(String(60), default="", server_default="")
-    state: Mapped[str] = mapped_column(String(8))  # held, settled, swept
+    state: Mapped[str] = mapped_column(String(8))  # held, settled, disputed (report not believed), swept
     held_micro: Mapped[int] = mapped_column(BigInteger)
     cost_micro: Mapped[int] = mapped_column(BigInteger, default=0)
     input_tokens: Mapped[int] = mapped_column(BigInteger, default=0)

@@ -7,7 +7,8 @@ import asyncio
 from contextvars import Context
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.api.context import request_id
 from app.api.problems import problem
@@ -46,6 +47,25 @@ class _Lingering:
         self._loop.call_later(LINGER_SECONDS, self._transport.close, context=Context())
 
 
+class _UnchunkedCycle(RequestResponseCycle):
+    """One request of an HTTP/1.0 client, which knows no chunks: an answer without a length ends with the connection.
+
+    Nor does such a client wait for a 100 (RFC 9110, 10.1.1)."""
+
+    is_delimited_by_close = False
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start":
+            self.is_delimited_by_close = all(
+                name.lower() != b"content-length" for name, _ in message.get("headers", ())
+            )
+            if self.is_delimited_by_close:
+                self.chunked_encoding, self.keep_alive = False, False
+        elif message["type"] == "http.response.body" and self.is_delimited_by_close:
+            self.expected_content_length = len(message.get("body", b""))  # as long as it gets
+        await super().send(message)
+
+
 class BoundedConnection(HttpToolsProtocol):
     most_bytes: ClassVar[int] = 0  # of one request, as it comes over the wire
 
@@ -73,6 +93,9 @@ class BoundedConnection(HttpToolsProtocol):
         self._patience.cancel()
         self._in_head = False
         super().on_headers_complete()
+        if self.parser.get_http_version() == "1.0" and self.cycle is not None:  # its task has not begun yet
+            self.cycle.__class__ = _UnchunkedCycle
+            self.cycle.waiting_for_100_continue = False
 
     def on_message_complete(self) -> None:
         self._line.is_whole = True

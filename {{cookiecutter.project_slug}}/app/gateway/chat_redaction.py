@@ -9,6 +9,10 @@ from typing import Any
 from app.gateway.redaction import Placeholders, changed_arguments
 
 Body = dict[str, Any]
+MESSAGE = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "refusal"})
+CALL, FUNCTION = frozenset({"id", "type", "function"}), frozenset({"name", "arguments"})
+SIGNATURES = frozenset({"thought_signature", "thoughtSignature", "signature", "encrypted_content", "data"})
+_OPAQUE = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}")  # base64 of something: no word and no number of anybody's
 WORDED = ("response_format", "stop")  # parameters with words in them
 _MAY_BE_BEGUN = re.compile(r"\[[a-z]{0,10}(?:-[0-9]{0,6})?\Z")  # a placeholder whose end is still to come
 
@@ -24,15 +28,43 @@ def hidden_chat(messages: Sequence[Body], tools: Sequence[Body], parameters: Bod
 
 
 def _sent(message: Body, placeholders: Placeholders) -> Body:
-    sent = dict(message)
+    sent = _unknown_hidden(message, MESSAGE, placeholders)
     match message.get("content"):
         case str() as text:
             sent["content"] = placeholders.hide(text)
         case list() as parts:
             sent["content"] = [{**part, "text": placeholders.hide(part["text"])} for part in parts]
     if message.get("tool_calls"):
-        sent["tool_calls"] = [_with_arguments(call, placeholders.hide) for call in message["tool_calls"]]
+        sent["tool_calls"] = [_call_sent(call, placeholders) for call in message["tool_calls"]]
     return sent
+
+
+def _call_sent(call: Body, placeholders: Placeholders) -> Body:
+    sent = _unknown_hidden(_with_arguments(call, placeholders.hide), CALL, placeholders)
+    return {**sent, "function": _unknown_hidden(sent["function"], FUNCTION, placeholders)}
+
+
+def _unknown_hidden(part: Body, known: frozenset[str], placeholders: Placeholders) -> Body:
+    """A part of an answer that is sent back, with the fields that only its provider knows as the provider may see them.
+
+    A signature of the provider's own stays byte for byte: it is void otherwise."""
+    return {
+        name if name in known else str(placeholders.hide(name)): value
+        if name in known
+        else _hidden(name, value, placeholders)
+        for name, value in part.items()
+    }
+
+
+def _hidden(name: str, value: Any, placeholders: Placeholders) -> Any:
+    match value:
+        case str() if name in SIGNATURES and _OPAQUE.fullmatch(value):
+            return value
+        case dict():
+            return {placeholders.hide(key): _hidden(key, item, placeholders) for key, item in value.items()}
+        case list():
+            return [_hidden(name, item, placeholders) for item in value]
+    return placeholders.hide(value)
 
 
 def _described(tool: Body, placeholders: Placeholders) -> Body:

@@ -6,6 +6,7 @@ from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 
 import httpx2
+import structlog
 from pydantic_ai.exceptions import (
     AgentRunError,
     ModelAPIError,
@@ -29,6 +30,7 @@ from app.errors import (
     ProviderUnavailable,
 )
 
+log = structlog.get_logger(__name__)
 BY_STATUS: dict[int, type[AppError]] = {
     401: ProviderAuthFailed,
     402: ProviderQuotaExhausted,
@@ -52,10 +54,18 @@ def classified(error: Exception) -> Exception:
             told = _of_status(status, str(error.body))
             told.retry_after = retry_after(error.headers or {})
             return told
-        case UnexpectedModelBehavior() | IndexError() | KeyError():
+        case UnexpectedModelBehavior():
             return ModelOutputInvalid()
         case ModelAPIError() | AgentRunError() | httpx2.HTTPError():
             return ProviderUnavailable()
+    return _of_answer(error)
+
+
+def _of_answer(error: Exception) -> Exception:
+    """What a provider's library stumbles over is the answer; anything else is no failure of a call."""
+    if isinstance(error, LookupError | TypeError | ValueError | AttributeError | ArithmeticError | RecursionError):
+        log.error("model.answer_unreadable", error=type(error).__name__)  # its own text may hold parts of the answer
+        return ModelOutputInvalid()
     return error
 
 

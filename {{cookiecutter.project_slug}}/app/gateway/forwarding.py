@@ -12,6 +12,7 @@ from typing import Protocol
 import httpx2
 from pydantic_ai.exceptions import ModelConnectionError, ModelHTTPError, UnexpectedModelBehavior
 
+from app.gateway.provider_calls import StreamedArguments
 from app.gateway.provider_json import Body, answer_of, chunk_of
 
 ADDRESSES = {
@@ -82,7 +83,7 @@ async def _beginning(response: httpx2.Response, most: int = 10_000) -> bytes:
 async def _pieces(response: httpx2.Response) -> AsyncIterator[Body]:
     if "event-stream" not in response.headers.get("content-type", ""):
         raise UnexpectedModelBehavior("no stream of events")
-    size, finished = 0, False
+    size, finished, calls = 0, False, StreamedArguments()
     async for event in httpx2.EventSource(response, max_event_size=MOST_BYTES):
         size += len(event.data)
         if size > MOST_BYTES:
@@ -93,6 +94,6 @@ async def _pieces(response: httpx2.Response) -> AsyncIterator[Body]:
         if piece.get("error"):  # some say `null` in every chunk
             raise ModelConnectionError("", "the provider gave up")
         finished = finished or any(choice.get("finish_reason") for choice in piece["choices"])
-        yield piece
+        yield calls.chunk(piece)
     if not finished:
         raise ModelConnectionError("", "the stream broke off")

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import anyio
+import structlog
 from pydantic_ai import RunContext
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
@@ -22,17 +23,21 @@ from pydantic_ai.usage import RequestUsage
 
 from app.background import run_to_completion
 from app.budgets.caps import Payer
-from app.budgets.ledger import CallPurpose, Ledger, Reservation, Used
+from app.budgets.ledger import CallPurpose, Claim, Ledger, Reservation, Used
 from app.db.engine import require_no_transaction
 from app.draining import checkpoint
 from app.errors import ContextTooLong, ModelRefused, ModelTruncated
 from app.gateway.catalog import Catalog
 from app.gateway.failures import classified, was_not_billed
+from app.gateway.provider_json import REASONING, writable_response
 from app.gateway.redaction import hidden, shown
 from app.switches.board import Board
-from app.telemetry.metrics import MODEL_CALLS, MODEL_COST_USD
+from app.telemetry.metrics import MODEL_CALLS, MODEL_COST_USD, USAGE_DISPUTED
 
-MOST_TOKENS = 10**9  # a provider that reports more is broken; the number still has to fit into a column
+log = structlog.get_logger(__name__)
+PROVIDERS_OWN_TOKENS = 1_000  # at most, of input that a provider adds to a request, as for its use of tools
+MAX_RECORDED = 2**53 - 1  # the largest whole number that canonical JSON holds exactly
+ASSUMED_CONTEXT_TOKENS = 128_000  # of a model whose context nobody knows
 BYTES_PER_TOKEN = 3  # at least, in every language: English has four, Chinese three
 MESSAGE_OVERHEAD_TOKENS = 16  # role markers and separators a provider adds to each message
 
@@ -85,7 +90,7 @@ class MeteredModel(WrapperModel):
         async with self.metered(bill, _seconds(settings)):
             response = await self.wrapped.request(sent, settings, model_request_parameters)
             bill.usage = response.usage
-        return _whole(shown(response, placeholders))
+        return _whole(shown(writable_response(response), placeholders))
 
     @asynccontextmanager
     async def request_stream(
@@ -149,16 +154,15 @@ class MeteredModel(WrapperModel):
             raise ContextTooLong
 
     async def _settle(self, held: Reservation, bill: "Bill", outcome: str) -> None:
-        reported = bill.worst if bill.missing(outcome) else bill.usage
-        usage = RequestUsage(
-            input_tokens=min(reported.input_tokens, MOST_TOKENS),
-            output_tokens=min(reported.output_tokens, MOST_TOKENS),
-            cache_read_tokens=max(0, reported.cache_read_tokens),
-            cache_write_tokens=max(0, reported.cache_write_tokens),
-        )
+        missing, claim = bill.missing(outcome), None
+        if not missing and bill.is_impossible(self._catalog.context_tokens(self._tier) or ASSUMED_CONTEXT_TOKENS):
+            claim = Claim(*(min(n, MAX_RECORDED) for n in (bill.usage.input_tokens, bill.usage.output_tokens)))
+            USAGE_DISPUTED.inc()
+            log.error("model.usage_disputed", call=held.id, model=self.name, **vars(claim))
+        usage = bill.worst if missing or claim else bill.usage
         cost = self._price(usage)
         bill.cost_micro = cost
-        await self._ledger.settle(held, Used(cost, usage.input_tokens, usage.output_tokens))
+        await self._ledger.settle(held, Used(cost, usage.input_tokens, usage.output_tokens), claim)
         MODEL_CALLS.labels(self.name, outcome).inc()
         MODEL_COST_USD.labels(self.name).inc(cost / 1_000_000)
 
@@ -169,8 +173,8 @@ class MeteredModel(WrapperModel):
             self._tier,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
-            cache_read_tokens=usage.cache_read_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
+            cache_read_tokens=max(0, usage.cache_read_tokens),
+            cache_write_tokens=max(0, usage.cache_write_tokens),
         )
 
 
@@ -201,7 +205,20 @@ class Bill:
     def missing(self, outcome: str) -> bool:
         """A reply without usage is not free: providers and proxies drop it, so it costs the worst case."""
         tokens = (self.usage.input_tokens, self.usage.output_tokens)
-        return min(tokens) < 0 or (outcome == "ok" and not self.usage.input_tokens)  # no request is without input
+        if not all(type(count) is int and count >= 0 for count in tokens):
+            return True
+        return outcome == "ok" and not self.usage.input_tokens  # no request is without input
+
+    def is_impossible(self, context_tokens: int) -> bool:
+        """Whether the call cannot have used what the provider reports: that is believed no more than no report.
+
+        The cap on output holds for what can be seen of it; some models reason beyond it, within their context."""
+        told = self.usage.details.get(REASONING, 0)
+        reasoning = max(0, min(told, context_tokens)) if type(told) is int else 0
+        return (
+            self.usage.input_tokens > self.worst.input_tokens + PROVIDERS_OWN_TOKENS
+            or self.usage.output_tokens - reasoning > self.worst.output_tokens
+        )
 
 
 def input_bound(messages: list[ModelMessage], parameters: ModelRequestParameters) -> int:

@@ -60,7 +60,7 @@ def _message(message: Body) -> ModelMessage:
     match message["role"]:
         case "assistant":
             calls = [
-                ToolCallPart(call["function"]["name"], call["function"]["arguments"], tool_call_id=call["id"])
+                ToolCallPart(call["function"]["name"], call["function"]["arguments"], tool_call_id=call.get("id") or "")
                 for call in message.get("tool_calls") or ()
             ]
             return ModelResponse(parts=[*([TextPart(text)] if text else []), *calls])

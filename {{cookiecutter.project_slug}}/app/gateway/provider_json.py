@@ -9,12 +9,18 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import fields, replace
+from typing import Any, Literal, TypeVar
 
 from pydantic_ai.exceptions import UnexpectedModelBehavior
+from pydantic_ai.messages import ModelResponse
 from pydantic_ai.usage import RequestUsage
 
+from app.gateway.provider_calls import with_arguments
+
+REASONING = "reasoning_tokens"  # of a usage's details: the part of its output that no text shows
 Body = dict[str, Any]
+Read = TypeVar("Read", bound=Any)
 MAX_CHOICE = 127
 _MAY_BE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -50,14 +56,21 @@ def usage_of(answer: Mapping[str, Any]) -> RequestUsage | None:
     prompt, completion = _count(told.get("prompt_tokens")), _count(told.get("completion_tokens"))
     if prompt is None or completion is None:
         return None
-    reasoning = _part(told, "completion_tokens_details", "reasoning_tokens")
+    reasoning = _part(told, "completion_tokens_details", REASONING)
     beside = completion + reasoning if reasoning > completion else 0
     output = max(completion, (_count(told.get("total_tokens")) or 0) - prompt, beside)
     read = _part(told, "prompt_tokens_details", "cached_tokens")
     written = _part(told, "prompt_tokens_details", "cache_write_tokens")
     if read + written > prompt:
         read, written = 0, min(written, prompt)
-    return RequestUsage(input_tokens=prompt, output_tokens=output, cache_read_tokens=read, cache_write_tokens=written)
+    unseen = max(output - completion, reasoning if reasoning <= completion else 0)
+    return RequestUsage(
+        input_tokens=prompt,
+        output_tokens=output,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        details={REASONING: unseen} if unseen else {},
+    )
 
 
 def dearer(known: RequestUsage, told: RequestUsage | None) -> RequestUsage:
@@ -65,12 +78,27 @@ def dearer(known: RequestUsage, told: RequestUsage | None) -> RequestUsage:
     if told is None:
         return known
     of_input = told if told.input_tokens >= known.input_tokens else known
+    of_output = told if told.output_tokens >= known.output_tokens else known
     return RequestUsage(
         input_tokens=of_input.input_tokens,
-        output_tokens=max(known.output_tokens, told.output_tokens),
+        output_tokens=of_output.output_tokens,
         cache_read_tokens=of_input.cache_read_tokens,
         cache_write_tokens=of_input.cache_write_tokens,
+        details=of_output.details,
     )
+
+
+def writable_response(response: ModelResponse) -> ModelResponse:
+    """An answer that a provider's own library has read, without what no encoding can write."""
+    return _writable_fields(replace(response, parts=[_writable_fields(part) for part in response.parts]))
+
+
+def _writable_fields(read: Read) -> Read:
+    texts = {field.name: getattr(read, field.name) for field in fields(read) if field.init and field.name != "parts"}
+    changed = {
+        name: new for name, old in texts.items() if isinstance(old, str | dict) and (new := _writable(old)) != old
+    }
+    return replace(read, **changed) if changed else read
 
 
 def _object(raw: bytes | bytearray | str) -> Body:
@@ -113,7 +141,7 @@ def _choice(choice: Any, said: Literal["message", "delta"], at: int) -> Body:
     index = at if choice.get("index") is None else choice["index"]
     if not _is_index(index) or not isinstance(choice.get("finish_reason"), str | None) or not _is_said(told):
         raise UnexpectedModelBehavior("a choice of another shape")
-    return {**choice, "index": index, said: told}
+    return {**choice, "index": index, said: with_arguments(told) if said == "message" else told}
 
 
 def _is_said(told: Any) -> bool:

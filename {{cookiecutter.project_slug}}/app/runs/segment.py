@@ -15,7 +15,7 @@ import structlog
 from pydantic import BaseModel
 from pydantic_ai import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
 from pydantic_ai.exceptions import UnexpectedModelBehavior, UsageLimitExceeded
-from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse, ToolCallPart
+from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse
 from pydantic_ai.usage import RunUsage
 
 from app.budgets.caps import Payer
@@ -30,6 +30,7 @@ from app.runs.limits import RunLimits
 from app.runs.prompt import user_message
 from app.runs.state import RunStore
 from app.switches.board import Board
+from app.tools.call_identity import calls_of, plain_id
 from app.tools.caller import CallerOfRun
 
 log = structlog.get_logger(__name__)
@@ -174,11 +175,11 @@ def _start_or_resume(run: dict[str, Any]) -> dict[str, Any]:
     if run["history"] is None:
         return {"user_prompt": user_message(run["task"], run["documents"])}
     history = ModelMessagesTypeAdapter.validate_json(run["history"])
-    open_calls = _unanswered(history)
+    decisions = run["decisions"]  # by the ids of the records
     answers: dict[str, bool | ToolApproved | ToolDenied] = {
-        call: True if refusal is None else ToolDenied(refusal)
-        for call, refusal in run["decisions"].items()
-        if call in open_calls
+        call: True if decisions[plain_id(call)] is None else ToolDenied(decisions[plain_id(call)])
+        for call in _unanswered(history)
+        if plain_id(call) in decisions
     }
     return {
         "message_history": history,
@@ -187,7 +188,7 @@ def _start_or_resume(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unanswered(history: list[ModelMessage]) -> set[str]:
-    called = {call.tool_call_id for call in _calls(history)}
+    called = {call.tool_call_id for call in calls_of(history)}
     requests = [message for message in history if not isinstance(message, ModelResponse)]
     return called - {getattr(part, "tool_call_id", "") for message in requests for part in message.parts}
 
@@ -200,11 +201,6 @@ def _counted(run: dict[str, Any]) -> RunUsage:
 def _used(run: dict[str, Any], usage: RunUsage, seconds: float) -> dict[str, int]:
     worked = run["used"].get("ms", 0) + int(seconds * 1000)
     return {"ms": worked, "model_calls": usage.requests, "tool_calls": usage.tool_calls}
-
-
-def _calls(history: list[ModelMessage]) -> list[ToolCallPart[Any]]:
-    responses = [message for message in history if isinstance(message, ModelResponse)]
-    return [part for message in responses for part in message.parts if isinstance(part, ToolCallPart)]
 
 
 def _failure(error: Exception, run_id: str) -> AppError:

@@ -45,6 +45,11 @@ BUDGET_FORECAST = Gauge(
     ["scope"],
     registry=REGISTRY,
 )
+USAGE_DISPUTED = Counter(
+    "ai_usage_disputed_total",
+    "Usage reports beyond what the call can have used; booked at its worst case",
+    registry=REGISTRY,
+)
 COST_OVER_HOLD = Counter("ai_cost_over_hold_total", "Calls that cost more than was held", registry=REGISTRY)
 TOOL_SERVER_CHANGED = Counter(
     "ai_tool_server_changed_total",

@@ -4,9 +4,7 @@ The framework is given each tool's schema and a body that only raises. Without t
 agent can still name tools, and none of them does anything. Gate: security, cost.
 """
 
-import hashlib
 import json
-import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +16,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
 from pydantic_ai.tools import ToolDefinition
 
 from app.errors import RunLimitExceeded
+from app.tools.call_identity import calls_of, distinct, record_id
 from app.tools.caller import CallerOfRun
 from app.tools.guard import Guard
 from app.tools.outcome import Invalid, Parked, Performed, Refused, from_json, to_json
@@ -25,7 +24,6 @@ from app.tools.spec import ToolSpec
 
 MOST_ALIKE = 3  # calls in a row with the same arguments; the next one ends the run
 MOST_ROUNDS = 3  # of two or three calls that follow each other again and again
-_PLAIN = re.compile(r"[\x21-\x7e]{1,100}")
 Step = Callable[[str, Callable[[], Awaitable[dict[str, Any]]]], Awaitable[dict[str, Any]]]
 
 
@@ -46,11 +44,6 @@ def offered(specs: Iterable[ToolSpec]) -> list[Tool[CallerOfRun]]:
     ]
 
 
-def plain_id(call_id: str) -> str:
-    """The provider's id of a call, or its digest where a database could not hold the id itself."""
-    return call_id if _PLAIN.fullmatch(call_id) else hashlib.sha256(call_id.encode("utf-8", "replace")).hexdigest()
-
-
 @dataclass
 class ToolGate(AbstractCapability[CallerOfRun]):
     guard: Guard
@@ -64,6 +57,16 @@ class ToolGate(AbstractCapability[CallerOfRun]):
         tools = self.guard.tools
         mine, granted = ctx.deps.tools, ctx.deps.granted
         return [d for d in tool_defs if d.name in mine and d.name in tools and tools[d.name].permission in granted]
+
+    async def after_model_request(
+        self,
+        ctx: RunContext[CallerOfRun],
+        *,
+        request_context: Any,  # noqa: ARG002 - the framework's signature
+        response: ModelResponse,
+    ) -> ModelResponse:
+        """Tell the calls of the answer apart before anything goes by their ids."""
+        return distinct(ctx.messages, response)
 
     async def wrap_tool_execute(
         self,
@@ -79,7 +82,7 @@ class ToolGate(AbstractCapability[CallerOfRun]):
         most = ctx.usage_limits.tool_calls_limit if ctx.usage_limits else None
         if most is not None and ctx.usage.tool_calls >= most:
             raise RunLimitExceeded("This task used up its tool calls.")
-        call_id = plain_id(ctx.deps.call_prefix + call.tool_call_id)
+        call_id = record_id(ctx.deps.call_prefix, call.tool_call_id)
 
         async def perform() -> dict[str, Any]:
             await self.require_running(ctx.deps.run_id)
@@ -101,8 +104,7 @@ class ToolGate(AbstractCapability[CallerOfRun]):
 def _made(messages: Sequence[ModelMessage], this: ToolCallPart) -> list[tuple[str, str]]:
     """Every call of the conversation up to this one, as (tool, arguments)."""
     made: list[tuple[str, str]] = []
-    responses = [message for message in messages if isinstance(message, ModelResponse)]
-    for part in (part for response in responses for part in response.parts if isinstance(part, ToolCallPart)):
+    for part in calls_of(messages):
         made.append((part.tool_name, json.dumps(_arguments(part), sort_keys=True, default=str)))
         if part.tool_call_id == this.tool_call_id:
             break

@@ -9,10 +9,11 @@ import anyio
 import pytest
 from sqlalchemy import Connection, func, select
 
-from app.budgets.book import Hold, Order, Outcome
+from app.budgets.book import Outcome
 from app.budgets.caps import Payer
 from app.budgets.ledger import CallPurpose, Reservation, Used
 from app.budgets.models import ModelCall
+from app.budgets.orders import Hold, Order
 from app.db.group_commit import GroupCommit
 from app.db.tenancy import ALL_TENANTS
 from app.errors import BudgetExceeded

@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import select
 
 from app.audit.models import AuditEvent
-from app.budgets.book import Hold, Order, Settlement, post
+from app.budgets.book import post
 from app.budgets.caps import Caps, CapsTable, Payer
 from app.budgets.ledger import CallPurpose, Ledger, Reservation, UnknownReservation, Used
 from app.budgets.models import BudgetCap
+from app.budgets.orders import Hold, Order, Settlement
 from app.db.base import new_id, utc_now
 from app.db.tenancy import ALL_TENANTS
 from app.errors import BudgetExceeded, RunLimitExceeded

@@ -38,7 +38,7 @@ USAGE = _perhaps(
 ANSWER = _perhaps(id=st.text(max_size=3), model=st.text(max_size=3), choices=st.lists(CHOICE, max_size=2), usage=USAGE)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(ANSWER | ANYTHING)
 def test_what_is_read_can_be_written(sent: Any) -> None:
     """fault 13, 39: drawn from the grammar, not from examples."""

@@ -21,10 +21,10 @@ from app.identity.roles import Roles
 from app.policy.decision import AskHuman, Effect
 from app.policy.rules import Policy, Rule
 from app.runtime import Runtime
+from app.tools.call_identity import plain_id
 from app.tools.caller import CallerOfRun
 from app.tools.calls import Call, CallBook
 from app.tools.egress import Egress
-from app.tools.gate import plain_id
 from app.tools.guard import Guard
 from app.tools.models import Approval, ToolCall
 from app.tools.outcome import Invalid, Parked, Performed, Refused
