@@ -101,8 +101,10 @@ def _expected() -> tuple[type[Exception], ...]:
     """Failures that are explained by their message alone."""
     from app.config_files import SettingsInvalid  # noqa: PLC0415
     from app.db.connections import StorageUnavailable  # noqa: PLC0415 - only a command that failed needs these
+    from app.db.sessions import SessionsShared  # noqa: PLC0415
+    from app.db.sqlite_version import SqliteTooOld  # noqa: PLC0415
     from app.db.walls import RoleNotMade, RoleTooStrong  # noqa: PLC0415
-    from app.entrypoints import schema, serving  # noqa: PLC0415
+    from app.entrypoints import listening, schema  # noqa: PLC0415
     from app.errors import AppError  # noqa: PLC0415
     from app.gateway.providers import ProviderNotInstalled  # noqa: PLC0415
     from app.tools.pinned import ToolServersInvalid  # noqa: PLC0415
@@ -110,12 +112,14 @@ def _expected() -> tuple[type[Exception], ...]:
     return (
         SettingsInvalid,
         StorageUnavailable,
+        SessionsShared,
+        SqliteTooOld,
         RoleNotMade,
         RoleTooStrong,
         ProviderNotInstalled,
         schema.SchemaBehind,
         schema.MigrationFailed,
-        serving.PortTaken,
+        listening.CannotListen,
         ToolServersInvalid,
         AppError,
     )
@@ -160,6 +164,7 @@ def _require_ready(settings: "Settings") -> list[str]:
     with importing():
         from app.entrypoints import commands_operations, schema  # noqa: PLC0415 - imports the whole service
     schema.require_current(settings)
+    schema.require_sessions(settings)
     if settings.environment in {"staging", "production"}:
         schema.require_no_powers(settings)
     return commands_operations.check_parts()
