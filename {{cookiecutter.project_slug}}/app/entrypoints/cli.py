@@ -126,9 +126,11 @@ def _expected() -> tuple[type[Exception], ...]:
 
 
 @app.callback()
-def _quiet_logs() -> None:
+def _prepare_process() -> None:
+    from app.entrypoints.proxies import exempt_loopback  # noqa: PLC0415 - help reaches nothing
     from app.telemetry.logs import configure_logs  # noqa: PLC0415 - help writes no log
 
+    exempt_loopback()
     configure_logs("warning")
 
 
