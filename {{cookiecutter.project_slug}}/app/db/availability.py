@@ -14,7 +14,7 @@ _AWAY_STATES = ("08", "53", "57P", "58", "40", "55P03", "57014", "25P03", "25P04
 _AWAY_SQLITE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
 _AWAY_SQLITE |= {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 # Raised by the server, as a write would raise it, and so treated like one.
-_REQUIRE_WRITABLE = sa.text(
+_REQUIRE_WRITES = sa.text(
     "DO $$ BEGIN IF current_setting('transaction_read_only') = 'on' THEN "
     f"RAISE SQLSTATE '{READ_ONLY_STATE}' USING MESSAGE = 'the server is read-only'; END IF; END $$"
 )
@@ -34,11 +34,11 @@ def is_away(error: BaseException) -> bool:
     return isinstance(cause, OSError | sa.exc.TimeoutError)
 
 
-def require_writable(connection: sa.Connection) -> None:
+def require_takes_writes(connection: sa.Connection) -> None:
     """Raise the database's own error where it does not answer, or answers and takes no writes.
 
     On SQLite whoever begins a transaction that may write finds out, so this one only asks for an answer."""
-    connection.execute(_REQUIRE_WRITABLE if connection.dialect.name == "postgresql" else _ANSWERS)
+    connection.execute(_REQUIRE_WRITES if connection.dialect.name == "postgresql" else _ANSWERS)
 
 
 @event.listens_for(sa.Engine, "handle_error")

@@ -20,7 +20,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from app.background import run_to_completion
-from app.db import availability, reads, space
+from app.db import reads, space
+from app.db.availability import is_away, require_takes_writes
 from app.db.changes import CHANGES, Changes
 from app.db.connections import require_writable, tune_sqlite, with_driver
 from app.db.direct import Direct, OnPostgres, OnSqlite
@@ -65,11 +66,14 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             require_writable(self.url)
-        pooled = {"pool_size": 10, "max_overflow": 10, "pool_pre_ping": True, "pool_timeout": patience.total_seconds()}
+        pooled: dict[str, Any] = {
+            "pool_size": 10, "max_overflow": 10, "pool_pre_ping": True, "pool_timeout": patience.total_seconds(),
+            "connect_args": self._connect_args,
+        }  # fmt: skip
         self._engine = create_async_engine(
             with_driver(self.url, sqlite="aiosqlite"),
             hide_parameters=True,  # an error's text must not carry what a caller sent
-            **({} if self.is_sqlite else {**pooled, "connect_args": self._connect_args}),
+            **({} if self.is_sqlite else pooled),
         )
         if self.is_sqlite:
             tune_sqlite(self._engine.sync_engine, busy_timeout_ms=self._patience_ms)
@@ -220,7 +224,7 @@ class Database:
 
     async def _ping_pool(self) -> None:
         async with self._in_time(), self._engine.connect() as connection:
-            await connection.run_sync(availability.require_writable)
+            await connection.run_sync(require_takes_writes)
 
     async def reclaim(self) -> bool:
         """Give the space of deleted rows back; False where somebody was in the way. See `space`."""
@@ -242,7 +246,7 @@ class Database:
             with anyio.move_on_after(patience, shield=True) as scope:
                 yield scope.deadline
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.OperationalError, OSError) as error:
-            if not availability.is_away(error):
+            if not is_away(error):
                 raise
             log.warning("store.away", error=type(error).__name__)
             raise StoreAway from error

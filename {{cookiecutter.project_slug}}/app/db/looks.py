@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from app.db.availability import require_writable
+from app.db.availability import require_takes_writes
 
 About = TypeVar("About")
 Found = TypeVar("Found")
@@ -43,5 +43,5 @@ def answered(connection: sa.Connection, looks: Sequence[Look]) -> list[Any]:
 
 def is_there(connection: sa.Connection, asked: Sequence[None]) -> list[bool]:
     """Whether the database answers and takes writes: the question of a health check."""
-    require_writable(connection)
+    require_takes_writes(connection)
     return [True] * len(asked)
