@@ -1,7 +1,7 @@
 """`make test-odd`: a generated service on machines as people have them. ONLY=ipv6,git picks scenarios.
 
-Red where one does not hold. What needs something that a machine has not got is listed as NOT RUN, no success either: with
-STRICT=1 it is red as well.
+Red where one does not hold. What needs something that a machine has not got is listed as NOT RUN, which is no success:
+with STRICT=1 it is red as well.
 """
 
 import os

@@ -51,7 +51,7 @@ class Service:
         shown = done.stdout.decode(errors="replace")
         wrong = status is not None and done.returncode != status
         if wrong or CRASHED.search(shown):
-            raise ScenarioError(f"{' '.join(command)} (exit {done.returncode}):\n{shown[-3000:]}")
+            raise ScenarioError(f"{' '.join(command)} (exit {done.returncode}):\n{_last_words(shown)}")
         return shown
 
     def make(self, *arguments: str, **environment: str) -> str:
@@ -117,6 +117,11 @@ class Bench:
         lock = (self.plain.folder / "uv.lock").read_text()
         found = {urlsplit(url).hostname for url in re.findall(r'"(https?://[^"]+)"', lock)}
         return ",".join(sorted(host for host in found if host))
+
+
+def _last_words(shown: str) -> str:
+    """Without what a service logs of each request, which is much."""
+    return "\n".join(line for line in shown.splitlines() if not line.startswith('{"method"'))[-4000:]
 
 
 def require(holds: bool, what: str) -> None:

@@ -25,6 +25,7 @@ from app.bootstrap import open_runtime
 from app.budgets.caps import Payer
 from app.entrypoints.listening import listen, local_url
 from app.entrypoints.schema import migrate
+from app.entrypoints.terminal import accept_any_terminal
 from app.settings import Settings, load_settings, sqlite_url
 from app.telemetry.logs import configure_logs
 
@@ -44,6 +45,7 @@ DOCUMENTS = [
     },
     {"name": "gateway.log", "text": "09:02:11 upstream timed out while reading response header from payment-api"},
 ]
+PATIENCE_S = 200  # with a machine under load: it ends what hangs
 TASK = "Check whether we already know about this outage, and create a ticket for it."
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
@@ -184,8 +186,8 @@ def _problem(response: httpx2.Response) -> str:
     return f"{response.status_code} {body.get('code', '')}: {body.get('detail', body)}"
 
 
-def _wait(ready: Any, seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
+def _wait(ready: Any) -> Any:
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if found := ready():
             return found
@@ -263,6 +265,7 @@ def _tell_how_to_go_on(settings: Settings, keys: dict[str, str]) -> None:
 
 
 def main() -> int:
+    accept_any_terminal()
     once = os.environ.get("ONCE", "") not in {"", "0"}
     with tempfile.TemporaryDirectory(prefix="demo-") as name:
         folder = Path(name)
@@ -282,7 +285,9 @@ def main() -> int:
             keys = asyncio.run(_people(settings))
         with (
             _service(settings, folder) as process,
-            httpx2.Client(base_url=local_url(settings.host, settings.port), trust_env=False) as client,
+            httpx2.Client(
+                base_url=local_url(settings.host, settings.port), trust_env=False, timeout=PATIENCE_S
+            ) as client,
         ):
             try:
                 _wait_until_ready(client, process)
@@ -311,7 +316,7 @@ def _wait_until_ready(client: httpx2.Client, process: subprocess.Popen[bytes]) -
         except httpx2.TransportError:
             return False
 
-    _wait(ready, 60)
+    _wait(ready)
 
 
 def _wait_for_interrupt(process: subprocess.Popen[bytes]) -> None:

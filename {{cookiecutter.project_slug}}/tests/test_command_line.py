@@ -26,6 +26,7 @@ def _app(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
         env={**os.environ, "ENVIRONMENT": "test", **environment},
         capture_output=True,
         text=True,
+        errors="replace",  # as a terminal of another encoding shows it
         timeout=600,
         check=False,
     )
@@ -212,3 +213,20 @@ def test_which_sqlite_is_enough_depends_on_the_python(
     monkeypatch.setattr(sqlite3, "sqlite_version_info", sqlite)
     with nullcontext() if enough else pytest.raises(sqlite_version.SqliteTooOld):
         sqlite_version.require_sqlite()
+
+
+LATIN_1 = {"LC_ALL": "C", "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_names_survive_a_terminal_that_cannot_show_them(new_sqlite: NewDatabase) -> None:
+    """Shown with letters missing; given, stored and told as JSON they are whole."""
+    settings = {**LATIN_1, "DATABASE_URL": new_sqlite()}
+    assert _app("tenants", "add", "Zoë ☃", **settings).returncode == 0
+    shown = _app("tenants", "list", **settings)
+    assert (shown.returncode, "Zo" in shown.stdout) == (0, True), shown.stderr
+    [row] = json.loads(_app("tenants", "list", "--json", **settings).stdout)
+    assert row["name"] == "Zoë ☃"
+
+
+def test_an_argument_that_is_no_text_is_named() -> None:
+    _says(_app("tenants", "add", "\udcff", **LATIN_1), "An argument is not text")

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from app.entrypoints.terminal import err, out
+from app.entrypoints.terminal import ArgumentUnreadable, accept_any_terminal, err, out, readable
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -114,6 +114,7 @@ def _expected() -> tuple[type[Exception], ...]:
         StorageUnavailable,
         SessionsShared,
         SqliteTooOld,
+        ArgumentUnreadable,
         RoleNotMade,
         RoleTooStrong,
         ProviderNotInstalled,
@@ -197,8 +198,9 @@ def doctor() -> None:
 
 
 def main() -> None:
+    accept_any_terminal()
     try:
-        app()
+        app(readable(sys.argv[1:]))
     except Exception as error:
         from sqlalchemy.exc import OperationalError  # noqa: PLC0415 - only a command that failed needs it
 
