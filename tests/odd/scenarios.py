@@ -102,7 +102,7 @@ def _committed_whole(service: Service, plain: Service) -> None:
     [subject] = service.run("git", "log", "--format=%s").splitlines()
     require(subject == "chore: generate the service from its template", f"the first revision is {subject!r}")
     tracked, usual = (each.run("git", "ls-files").splitlines() for each in (service, plain))
-    require(tracked == usual, f"not in the first revision: {sorted(set(usual) - set(tracked))}")
+    require(tracked == usual, f"too much or too little in the first revision: {sorted(set(usual) ^ set(tracked))}")
 
 
 @scenario("parallel-make")

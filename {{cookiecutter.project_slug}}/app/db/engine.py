@@ -59,7 +59,7 @@ class Database:
     Where `session_url` is another address than `url`, `url` may lead to a pooler that shares sessions."""
 
     def __init__(
-        self, url: str, *, patience: timedelta = timedelta(seconds=10), session_url: str | None = None
+        self, url: str, session_url: str | None = None, *, patience: timedelta = timedelta(seconds=10)
     ) -> None:
         self.url, self.patience = make_url(url), patience
         self._connect_args = UNPREPARED if session_url not in {None, url} else {}
