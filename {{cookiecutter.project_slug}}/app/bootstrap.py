@@ -66,7 +66,7 @@ async def open_runtime(settings: Settings, *, durable: bool = True) -> AsyncGene
 
     Raises StorageUnavailable, ModelUnknown, ModelUnpriced or ProviderNotInstalled before serving."""
     async with AsyncExitStack() as closing:
-        db = Database(settings.database_url, patience=settings.database_timeout)
+        db = Database(settings.database_url, settings.session_database_url, patience=settings.database_timeout)
         closing.push_async_callback(db.close)
         queue: RunQueue = NoQueue()
         if durable:

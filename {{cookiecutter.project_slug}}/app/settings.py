@@ -13,13 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import (
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 
@@ -62,6 +56,7 @@ class Settings(BaseSettings):
     public_url: str = "http://127.0.0.1:8000"
 
     database_url: str = "sqlite:///data/app.db"
+    direct_database_url: str | None = None  # with sessions of its own, where DATABASE_URL leads to a pooler without
     database_timeout_s: int = Field(10, ge=1, le=60)  # of a transaction; then it is answered with 503
     migration_database_url: str | None = None  # the owner's, for `app migrate`; the service needs no such powers
     session_secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
@@ -135,7 +130,12 @@ class Settings(BaseSettings):
     @property
     def owner_database_url(self) -> str:
         """Where migrations run: the same database, by a role that may change its schema."""
-        return self.migration_database_url or self.database_url
+        return self.migration_database_url or self.session_database_url
+
+    @property
+    def session_database_url(self) -> str:
+        """The same database for what needs a session for longer than a transaction: see `app.db.sessions`."""
+        return self.direct_database_url or self.database_url
 
     @property
     def model_timeout(self) -> timedelta:
@@ -162,7 +162,7 @@ class Settings(BaseSettings):
         """Every secret value of this configuration, for the redactor."""
         values = [self.session_secret, self.model_api_key, self.oidc_client_secret]
         found = [value.get_secret_value() for value in (*values, *self.tool_secrets.values()) if value is not None]
-        urls = {self.database_url, self.owner_database_url, self.rate_limit_storage_url}
+        urls = {self.database_url, self.session_database_url, self.owner_database_url, self.rate_limit_storage_url}
         passwords = [urlsplit(url).password for url in urls]
         return [*found, *(unquote(password) for password in passwords if password)]
 
@@ -183,6 +183,10 @@ class Settings(BaseSettings):
             problems.append("DATABASE_URL: must start with sqlite:/// or postgresql://")
         if not self.owner_database_url.startswith(self.database_url.partition(":")[0]):
             problems.append("MIGRATION_DATABASE_URL: must be the database of DATABASE_URL, as its owner")
+        if self.is_sqlite and self.direct_database_url is not None:
+            problems.append("DIRECT_DATABASE_URL: only with PostgreSQL; SQLite has no pooler")
+        elif not self.session_database_url.startswith(self.database_url.partition(":")[0]):
+            problems.append("DIRECT_DATABASE_URL: must start with postgresql://")
         if self.model_provider not in {"offline", "bedrock"} and self.model_api_key is None:
             problems.append(f"MODEL_API_KEY: needed because MODEL_PROVIDER is {self.model_provider}")
         if not self.require_distinct_key_holders and self.oidc_issuer:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from app.entrypoints.terminal import accept_any_terminal
 from gates import attestations, dependencies, evidence, page, report, run, screen, subject, suites
 from gates.attestations import AttestationsUnreadable
 from gates.catalogue import ROOT, Catalogue, CatalogueInvalid
@@ -85,6 +86,7 @@ def scorecard(catalogue: Catalogue, gate: str = "") -> Scorecard:
 
 
 def main() -> None:
+    accept_any_terminal()
     # Also where they were inherited as ignored, and for a CI job that is cancelled: the run takes its services along.
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)

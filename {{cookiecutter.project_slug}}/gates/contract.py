@@ -20,6 +20,7 @@ import sqlalchemy as sa
 import typer
 
 from app.budgets.models import BudgetCap, BudgetWindow
+from app.entrypoints.proxies import exempt_loopback
 from app.features import FEATURES
 from app.runs.models import Run
 from app.runs.state import ENDED
@@ -97,6 +98,7 @@ def main(
         print("schemathesis is not installed here; run: make contract", file=sys.stderr)
         raise SystemExit(2)
     isolate()
+    exempt_loopback()
     with tempfile.TemporaryDirectory(prefix="contract-") as folder:
         home = Path(folder)
         config = shutil.copytree(ROOT / "config", home / "config")

@@ -7,7 +7,6 @@ service answered, and leaves it running until Ctrl-C (with ONCE=1 it ends by its
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,9 @@ from rich.table import Table
 
 from app.bootstrap import open_runtime
 from app.budgets.caps import Payer
+from app.entrypoints.listening import listen, local_url
 from app.entrypoints.schema import migrate
+from app.entrypoints.terminal import accept_any_terminal
 from app.settings import Settings, load_settings, sqlite_url
 from app.telemetry.logs import configure_logs
 
@@ -44,6 +45,7 @@ DOCUMENTS = [
     },
     {"name": "gateway.log", "text": "09:02:11 upstream timed out while reading response header from payment-api"},
 ]
+PATIENCE_S = 200  # with a machine under load: it ends what hangs
 TASK = "Check whether we already know about this outage, and create a ticket for it."
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
@@ -184,8 +186,8 @@ def _problem(response: httpx2.Response) -> str:
     return f"{response.status_code} {body.get('code', '')}: {body.get('detail', body)}"
 
 
-def _wait(ready: Any, seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
+def _wait(ready: Any) -> Any:
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if found := ready():
             return found
@@ -214,6 +216,7 @@ def _service(settings: Settings, folder: Path) -> Iterator[subprocess.Popen[byte
         **os.environ,
         "ENVIRONMENT": "development",
         "DATABASE_URL": settings.database_url,
+        "HOST": settings.host,
         "PORT": str(settings.port),
         "OPERATIONS_PORT": str(settings.operations_port),
         "MODEL_PROVIDER": "offline",
@@ -232,8 +235,8 @@ def _service(settings: Settings, folder: Path) -> Iterator[subprocess.Popen[byte
                 process.kill()
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+def _free_ports(*hosts: str) -> list[int]:
+    sockets = [listen(host, 0) for host in hosts]
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
         s.close()
@@ -241,7 +244,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _tell_how_to_go_on(settings: Settings, keys: dict[str, str]) -> None:
-    base = f"http://127.0.0.1:{settings.port}"
+    base = local_url(settings.host, settings.port)
     table = Table(
         "who", "tenant", "roles", "API key", box=None, title="keys (valid while this runs)", title_style="bold"
     )
@@ -262,24 +265,29 @@ def _tell_how_to_go_on(settings: Settings, keys: dict[str, str]) -> None:
 
 
 def main() -> int:
+    accept_any_terminal()
     once = os.environ.get("ONCE", "") not in {"", "0"}
     with tempfile.TemporaryDirectory(prefix="demo-") as name:
         folder = Path(name)
-        port, operations_port = _free_ports(2)
         settings = load_settings(
             environment="development",
             database_url=sqlite_url(folder / "demo.db"),
             model_provider="offline",
-            port=int(os.environ.get("PORT", port)),
-            operations_port=operations_port,
+            port=0,
+            operations_port=0,
         )
+        port, operations_port = _free_ports(settings.host, settings.operations_host)
+        ports = {"port": int(os.environ.get("PORT", port)), "operations_port": operations_port}
+        settings = settings.model_copy(update=ports)
         configure_logs("error")
         with console.status("preparing a scratch database and starting the service …"):
             migrate(settings)
             keys = asyncio.run(_people(settings))
         with (
             _service(settings, folder) as process,
-            httpx2.Client(base_url=f"http://127.0.0.1:{settings.port}", trust_env=False) as client,
+            httpx2.Client(
+                base_url=local_url(settings.host, settings.port), trust_env=False, timeout=PATIENCE_S
+            ) as client,
         ):
             try:
                 _wait_until_ready(client, process)
@@ -308,7 +316,7 @@ def _wait_until_ready(client: httpx2.Client, process: subprocess.Popen[bytes]) -
         except httpx2.TransportError:
             return False
 
-    _wait(ready, 60)
+    _wait(ready)
 
 
 def _wait_for_interrupt(process: subprocess.Popen[bytes]) -> None:

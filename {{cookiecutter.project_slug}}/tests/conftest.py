@@ -7,6 +7,7 @@ from typing import Protocol
 import pytest
 
 from app.bootstrap import open_runtime
+from app.entrypoints.proxies import exempt_loopback
 from app.runtime import Runtime
 from app.settings import Settings, load_settings
 from gates.rig.databases import NewDatabase
@@ -20,6 +21,7 @@ DATABASES = ("sqlite", "postgresql")
 
 def pytest_configure() -> None:
     isolate()
+    exempt_loopback()  # for the clients of the tests, and of what they start
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,15 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from app.bootstrap import open_runtime
 from app.budgets.caps import Payer
+from app.db import sqlite_version
 from app.settings import ROOT, load_settings
 from gates.rig.databases import NewDatabase
 
@@ -23,6 +26,7 @@ def _app(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
         env={**os.environ, "ENVIRONMENT": "test", **environment},
         capture_output=True,
         text=True,
+        errors="replace",  # as a terminal of another encoding shows it
         timeout=600,
         check=False,
     )
@@ -158,3 +162,71 @@ def test_an_operator_can_stop_and_verify(acme: str) -> None:
     verified = _app("audit", "verify", "--json", DATABASE_URL=acme)
     assert verified.returncode == 0
     assert {row["verdict"] for row in json.loads(verified.stdout)} == {"intact"}
+
+
+@pytest.fixture
+def old_sqlite(tmp_path: Path) -> dict[str, str]:
+    """The environment of Python 3.12 with SQLite 3.41.2, as far as the service can tell."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sqlite3, app.db.sqlite_version as checked\n"
+        "sqlite3.sqlite_version_info, sqlite3.sqlite_version = (3, 41, 2), '3.41.2'\n"
+        "checked.sys = type('Python', (), {'version_info': (3, 12)})\n"
+    )
+    place = os.pathsep.join([str(tmp_path), str(ROOT)])
+    return {"PYTHONPATH": place, "DATABASE_URL": f"sqlite:///{tmp_path / 'new.db'}"}
+
+
+@pytest.mark.parametrize("command", [("serve",), ("worker",), ("doctor",), ("migrate",), ("tenants", "list")])
+def test_an_sqlite_that_is_too_old_is_named(
+    tmp_path: Path, old_sqlite: dict[str, str], command: tuple[str, ...]
+) -> None:
+    """fault 7: before anything is made."""
+    _says(_app(*command, **old_sqlite), "DATABASE_URL", "SQLite 3.42.0 or newer", "3.41.2", "Python 3.11")
+    assert not (tmp_path / "new.db").exists()
+
+
+@pytest.mark.parametrize(("database", "status"), [({}, 1), ({"DATABASE_URL": "postgresql://app@db/app"}, 0)])
+def test_setup_names_an_sqlite_that_is_too_old_for_the_database_in_use(
+    old_sqlite: dict[str, str], database: dict[str, str], status: int
+) -> None:
+    """fault 7"""
+    environment = {**os.environ, "ENVIRONMENT": "test", **old_sqlite, **database}
+    command = [sys.executable, "-m", "scripts.check_sqlite"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (status, status), done.stderr
+    assert done.stderr.startswith("setup: DATABASE_URL: SQLite 3.42.0 or newer is needed"[: 60 * status])
+
+
+@pytest.mark.parametrize(
+    ("python", "sqlite", "enough"),
+    [
+        ((3, 11), (3, 36, 9), False), ((3, 11), (3, 37, 0), True), ((3, 11), (3, 41, 2), True),
+        ((3, 12), (3, 41, 2), False), ((3, 14), (3, 40, 1), False), ((3, 14), (3, 42, 0), True),
+        ((4, 0), (3, 36, 0), False),
+    ],
+)  # fmt: skip
+def test_which_sqlite_is_enough_depends_on_the_python(
+    monkeypatch: pytest.MonkeyPatch, python: tuple[int, int], sqlite: tuple[int, int, int], enough: bool
+) -> None:
+    """fault 7"""
+    monkeypatch.setattr(sqlite_version, "sys", SimpleNamespace(version_info=python))
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", sqlite)
+    with nullcontext() if enough else pytest.raises(sqlite_version.SqliteTooOld):
+        sqlite_version.require_sqlite()
+
+
+LATIN_1 = {"LC_ALL": "C", "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_names_survive_a_terminal_that_cannot_show_them(new_sqlite: NewDatabase) -> None:
+    """Shown with letters missing; given, stored and told as JSON they are whole."""
+    settings = {**LATIN_1, "DATABASE_URL": new_sqlite()}
+    assert _app("tenants", "add", "Zoë ☃", **settings).returncode == 0
+    shown = _app("tenants", "list", **settings)
+    assert (shown.returncode, "Zo" in shown.stdout) == (0, True), shown.stderr
+    [row] = json.loads(_app("tenants", "list", "--json", **settings).stdout)
+    assert row["name"] == "Zoë ☃"
+
+
+def test_an_argument_that_is_no_text_is_named() -> None:
+    _says(_app("tenants", "add", "\udcff", **LATIN_1), "An argument is not text")

@@ -1,8 +1,8 @@
 """Who waits for a row to change is woken by the commit that changes it, instead of asking again and again.
 
 Within a process by the session's own commit, on either database. Across processes by PostgreSQL's LISTEN and NOTIFY:
-one connection of a process listens, and a notification carries an id and nothing else. A notification can be lost, with
-the connection or in a pooler, so whoever waits looks again by itself as well, after `Changes.look_every`.
+one connection of a process listens, and a notification carries an id and nothing else. A notification can be lost with
+the connection, so whoever waits looks again by itself as well, after `Changes.look_every`.
 
 Gate: performance.
 """
@@ -67,8 +67,8 @@ class Subscription:
 class Changes:
     """`server` is the PostgreSQL to listen to; None for a database that cannot notify.
 
-    The connection is opened at the first subscription and kept until `close`. LISTEN needs a session of its own: in
-    a pooler's transaction mode nothing arrives, and whoever waits finds changes at its own looks."""
+    The connection is opened at the first subscription and kept until `close`. LISTEN needs a session of its own, which
+    a pooler in transaction mode does not give: see `app.db.sessions`."""
 
     def __init__(self, server: URL | None) -> None:
         self._server = server

@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 
+from app.db.sqlite_version import require_sqlite
+
 BUSY_TIMEOUT_MS = 30_000  # for what waits in other ways than through `Database`: the durable engine, migrations
 
 
@@ -30,6 +32,8 @@ def with_driver(url: URL, *, sqlite: str) -> URL:
 
 
 def require_writable(url: URL) -> None:
+    """Raise SqliteTooOld, or StorageUnavailable where the file cannot be written."""
+    require_sqlite()
     if not url.database or url.database == ":memory:":
         raise StorageUnavailable("DATABASE_URL: SQLite needs a file, for example sqlite:///data/app.db")
     path = Path(url.database)

@@ -21,12 +21,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.background import run_to_completion
 from app.db import reads, space
-from app.db.availability import is_away
+from app.db.availability import is_away, require_takes_writes
 from app.db.changes import CHANGES, Changes
 from app.db.connections import require_writable, tune_sqlite, with_driver
 from app.db.direct import Direct, OnPostgres, OnSqlite
 from app.db.group_commit import Answer, GroupCommit, Order
 from app.db.looks import About, Ask, Found, Look, answered, by_kind, is_there
+from app.db.sessions import UNPREPARED
 from app.db.tenancy import ALL_TENANTS, TenantScope, bind
 from app.db.unit_of_work import UninterruptedSession, UnitOfWork
 from app.db.walls import SETTING
@@ -53,14 +54,22 @@ def require_no_transaction(what: str) -> None:
 
 
 class Database:
-    """`patience` is how long a transaction may take, the wait for a connection or for a lock included."""
+    """`patience` is how long a transaction may take, the wait for a connection or for a lock included.
 
-    def __init__(self, url: str, *, patience: timedelta = timedelta(seconds=10)) -> None:
+    Where `session_url` is another address than `url`, `url` may lead to a pooler that shares sessions."""
+
+    def __init__(
+        self, url: str, session_url: str | None = None, *, patience: timedelta = timedelta(seconds=10)
+    ) -> None:
         self.url, self.patience = make_url(url), patience
+        self._connect_args = UNPREPARED if session_url not in {None, url} else {}
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             require_writable(self.url)
-        pooled = {"pool_size": 10, "max_overflow": 10, "pool_pre_ping": True, "pool_timeout": patience.total_seconds()}
+        pooled: dict[str, Any] = {
+            "pool_size": 10, "max_overflow": 10, "pool_pre_ping": True, "pool_timeout": patience.total_seconds(),
+            "connect_args": self._connect_args,
+        }  # fmt: skip
         self._engine = create_async_engine(
             with_driver(self.url, sqlite="aiosqlite"),
             hide_parameters=True,  # an error's text must not carry what a caller sent
@@ -72,7 +81,7 @@ class Database:
         self._group_commits: WeakSet[GroupCommit[Any, Any]] = WeakSet()
         self._looks: GroupCommit[Look, Any] = GroupCommit(self._looked)
         self._group_commits.add(self._looks)
-        self.changes = Changes(None if self.is_sqlite else self.url)
+        self.changes = Changes(None if self.is_sqlite else make_url(session_url or url))
         kind: dict[str, Any] = {"class_": UninterruptedSession, "expire_on_commit": False}
         self._sessions = async_sessionmaker(self._engine, info={CHANGES: self.changes}, **kind)
         self._reading = self._read_engine()
@@ -201,19 +210,21 @@ class Database:
     def _on_postgres(self) -> Direct:
         engine = create_async_engine(
             with_driver(self.url, sqlite="aiosqlite"), hide_parameters=True, isolation_level="AUTOCOMMIT",
-            pool_size=4, max_overflow=0, pool_timeout=self.patience.total_seconds(),
+            connect_args=self._connect_args, pool_size=4, max_overflow=0, pool_timeout=self.patience.total_seconds(),
         )  # fmt: skip
         see_all = f"SET LOCAL {SETTING} = '{ALL_TENANTS.tenant_id}'"
         return OnPostgres(engine, f"BEGIN; {see_all}; SET LOCAL statement_timeout = {self._patience_ms}")
 
     async def ping(self) -> None:
-        """Ask by each way that requests take, the batched lookups and a connection of the pool. Raises StoreAway."""
+        """Ask whether writes are taken, by each way that requests take: batched lookups, a connection of the pool.
+
+        Raises StoreAway."""
         await self.look(is_there, None)
         await run_to_completion(self._ping_pool())
 
     async def _ping_pool(self) -> None:
         async with self._in_time(), self._engine.connect() as connection:
-            await connection.execute(sa.text("select 1"))
+            await connection.run_sync(require_takes_writes)
 
     async def reclaim(self) -> bool:
         """Give the space of deleted rows back; False where somebody was in the way. See `space`."""

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from app.db.availability import require_takes_writes
+
 About = TypeVar("About")
 Found = TypeVar("Found")
 Ask = Callable[[sa.Connection, Sequence[About]], Sequence[Found]]
@@ -40,6 +42,6 @@ def answered(connection: sa.Connection, looks: Sequence[Look]) -> list[Any]:
 
 
 def is_there(connection: sa.Connection, asked: Sequence[None]) -> list[bool]:
-    """Whether the database answers: the question of a health check."""
-    connection.execute(sa.text("select 1"))
+    """Whether the database answers and takes writes: the question of a health check."""
+    require_takes_writes(connection)
     return [True] * len(asked)

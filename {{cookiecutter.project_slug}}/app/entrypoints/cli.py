@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from app.entrypoints.terminal import err, out
+from app.entrypoints.terminal import ArgumentUnreadable, accept_any_terminal, err, out, readable
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -101,8 +101,10 @@ def _expected() -> tuple[type[Exception], ...]:
     """Failures that are explained by their message alone."""
     from app.config_files import SettingsInvalid  # noqa: PLC0415
     from app.db.connections import StorageUnavailable  # noqa: PLC0415 - only a command that failed needs these
+    from app.db.sessions import SessionsShared  # noqa: PLC0415
+    from app.db.sqlite_version import SqliteTooOld  # noqa: PLC0415
     from app.db.walls import RoleNotMade, RoleTooStrong  # noqa: PLC0415
-    from app.entrypoints import schema, serving  # noqa: PLC0415
+    from app.entrypoints import listening, schema  # noqa: PLC0415
     from app.errors import AppError  # noqa: PLC0415
     from app.gateway.providers import ProviderNotInstalled  # noqa: PLC0415
     from app.tools.pinned import ToolServersInvalid  # noqa: PLC0415
@@ -110,21 +112,26 @@ def _expected() -> tuple[type[Exception], ...]:
     return (
         SettingsInvalid,
         StorageUnavailable,
+        SessionsShared,
+        SqliteTooOld,
+        ArgumentUnreadable,
         RoleNotMade,
         RoleTooStrong,
         ProviderNotInstalled,
         schema.SchemaBehind,
         schema.MigrationFailed,
-        serving.PortTaken,
+        listening.CannotListen,
         ToolServersInvalid,
         AppError,
     )
 
 
 @app.callback()
-def _quiet_logs() -> None:
+def _prepare_process() -> None:
+    from app.entrypoints.proxies import exempt_loopback  # noqa: PLC0415 - help reaches nothing
     from app.telemetry.logs import configure_logs  # noqa: PLC0415 - help writes no log
 
+    exempt_loopback()
     configure_logs("warning")
 
 
@@ -160,6 +167,7 @@ def _require_ready(settings: "Settings") -> list[str]:
     with importing():
         from app.entrypoints import commands_operations, schema  # noqa: PLC0415 - imports the whole service
     schema.require_current(settings)
+    schema.require_sessions(settings)
     if settings.environment in {"staging", "production"}:
         schema.require_no_powers(settings)
     return commands_operations.check_parts()
@@ -190,8 +198,9 @@ def doctor() -> None:
 
 
 def main() -> None:
+    accept_any_terminal()
     try:
-        app()
+        app(readable(sys.argv[1:]))
     except Exception as error:
         from sqlalchemy.exc import OperationalError  # noqa: PLC0415 - only a command that failed needs it
 

@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from app.db import walls
 from app.db.base import Base
 from app.db.connections import sync_engine
+from app.db.sessions import require_own_sessions
 from app.entrypoints import revisions
 from app.runs.engine import migrate_engine
 from app.settings import ROOT, Settings
@@ -43,7 +44,11 @@ def alembic_config(settings: Settings) -> "Config":
 def migrate(settings: Settings) -> None:
     """Apply every migration of both roots and of the durable engine. Safe to repeat, and to run several at once.
 
-    Raises MigrationFailed."""
+    Raises MigrationFailed and SessionsShared."""
+    if settings.migration_database_url is None:
+        require_sessions(settings)
+    elif not settings.is_sqlite:
+        require_own_sessions(settings.owner_database_url, "MIGRATION_DATABASE_URL")
     with one_at_a_time(settings):
         _migrate(settings)
 
@@ -110,12 +115,20 @@ def _put_up_walls(connection: sa.Connection, service: URL) -> None:
 
 def require_no_powers(settings: Settings) -> None:
     """Raise RoleTooStrong where the service's database role could change the schema or see every tenant's rows."""
-    engine = sync_engine(settings.database_url)
-    try:
-        with engine.connect() as connection:
-            walls.require_no_powers(connection)
-    finally:
-        engine.dispose()
+    for url in dict.fromkeys((settings.database_url, settings.session_database_url)):
+        engine = sync_engine(url)
+        try:
+            with engine.connect() as connection:
+                walls.require_no_powers(connection)
+        finally:
+            engine.dispose()
+
+
+def require_sessions(settings: Settings) -> None:
+    """Raise SessionsShared where what needs a session for longer than a transaction would share one."""
+    if not settings.is_sqlite:
+        named = "DATABASE_URL" if settings.direct_database_url is None else "DIRECT_DATABASE_URL"
+        require_own_sessions(settings.session_database_url, named)
 
 
 def require_current(settings: Settings) -> None:

@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import errno
 import gc
 import signal
-import socket
 import sys
 from collections.abc import Coroutine, Iterator
 from typing import Any
@@ -16,15 +14,12 @@ import uvicorn
 from app.bootstrap import open_runtime
 from app.draining import Drain
 from app.entrypoints.connection import bounded
+from app.entrypoints.listening import listen, url_of
 from app.entrypoints.operations import Heartbeat, create_worker_operations_app, stuck_after, watched
 from app.entrypoints.web import create_app, create_operations_app
 from app.features import FEATURES
 from app.runs.engine import running_worker
 from app.settings import Settings
-
-
-class PortTaken(Exception):
-    """Another process listens there; the message names the setting to change."""
 
 
 class _Server(uvicorn.Server):
@@ -47,16 +42,15 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    main_socket = _listen(settings.host, settings.port, "PORT")
-    operations_socket = _listen(settings.operations_host, settings.operations_port, "OPERATIONS_PORT")
+    main_socket = listen(settings.host, settings.port)
+    operations_socket = listen(settings.operations_host, settings.operations_port, prefix="OPERATIONS_")
     app = create_app(settings)
     main = _Server(_config(app, settings))
     inside_app = create_operations_app(settings, _prompts(), housekeeping=settings.embedded_worker)
     operations = _Server(_config(inside_app, settings))
-    host, port = main_socket.getsockname()[:2]
-    name, inside = settings.service.name, _metrics_url(operations_socket)
+    name, inside = settings.service.name, f"{url_of(operations_socket)}/metrics"
     print(
-        f"{name} listens on http://{host}:{port} (console: /console, operations: {inside})",
+        f"{name} listens on {url_of(main_socket)} (console: /console, operations: {inside})",
         file=sys.stderr,
         flush=True,
     )
@@ -99,17 +93,6 @@ def _config(app: object, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _listen(host: str, port: int, setting: str) -> socket.socket:
-    try:
-        return socket.create_server((host, port), backlog=1024)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortTaken(
-                f"{setting}: {host}:{port} is taken by another process; set {setting} to a free one"
-            ) from None
-        raise PortTaken(f"{setting}: cannot listen on {host}:{port} ({error.strerror})") from None
-
-
 def work(settings: Settings) -> None:
     """Advance queued runs until SIGINT or SIGTERM; segments under way finish, or are handed to another worker."""
     with contextlib.suppress(KeyboardInterrupt):
@@ -117,7 +100,7 @@ def work(settings: Settings) -> None:
 
 
 async def _work(settings: Settings) -> None:
-    operations_socket = _listen(settings.operations_host, settings.operations_port, "OPERATIONS_PORT")
+    operations_socket = listen(settings.operations_host, settings.operations_port, prefix="OPERATIONS_")
     drain = Drain(settings.shutdown_grace)
     for ending in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(ending, drain.begin)
@@ -130,7 +113,7 @@ async def _work(settings: Settings) -> None:
             running_worker(settings, runtime.segments.advance, drain) as identity,
             anyio.create_task_group() as tasks,
         ):
-            told = f"{settings.service.name} {identity} takes runs (operations: {_metrics_url(operations_socket)})"
+            told = f"{settings.service.name} {identity} takes runs (operations: {url_of(operations_socket)}/metrics)"
             print(told, file=sys.stderr, flush=True)
             heartbeat.takes_work = True
             tasks.start_soon(runtime.housekeeping.forever)
@@ -141,8 +124,3 @@ async def _work(settings: Settings) -> None:
 
 def _prompts() -> dict[str, str]:
     return {feature.name: feature.agent.prompt_version for feature in FEATURES}
-
-
-def _metrics_url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http://{host}:{port}/metrics"

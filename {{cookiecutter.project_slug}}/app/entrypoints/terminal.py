@@ -1,6 +1,9 @@
 """How commands speak: tables and sentences for people, `--json` for programs, errors on stderr."""
 
+import io
 import json
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,10 +16,34 @@ out = Console()
 err = Console(stderr=True)
 
 
+class ArgumentUnreadable(Exception):
+    """An argument is text in no encoding that is known here."""
+
+
+def accept_any_terminal() -> None:
+    """Let output lose letters that the terminal's encoding has not, rather than end the command with an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # and not what a test put in its place
+            stream.reconfigure(errors="replace")
+
+
+def readable(arguments: Sequence[str]) -> list[str]:
+    """The arguments as text. Where the locale could not read their bytes they are UTF-8. Raises ArgumentUnreadable."""
+    try:
+        return [os.fsencode(each).decode() if _has_surrogates(each) else each for each in arguments]
+    except UnicodeDecodeError:
+        raise ArgumentUnreadable("An argument is not text in this terminal's encoding; use a UTF-8 locale.") from None
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def show(rows: Sequence[dict[str, Any]], *, as_json: bool, empty: str) -> None:
     """Print records as a table, or as one JSON document."""
     if as_json:
-        print(json.dumps(rows, default=str, ensure_ascii=False))
+        is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+        print(json.dumps(rows, default=str, ensure_ascii=not is_unicode))
         return
     if not rows:
         out.print(empty, style="dim")

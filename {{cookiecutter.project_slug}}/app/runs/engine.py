@@ -58,7 +58,7 @@ class DurableQueue:
 
     def __init__(self, settings: Settings) -> None:
         self._client = DBOSClient(
-            system_database_url=settings.database_url,
+            system_database_url=settings.session_database_url,
             serializer=JsonSerializer(),
             application_name=settings.service.name,
             lazy=True,
@@ -155,11 +155,11 @@ async def running_worker(settings: Settings, advance: Advance, drain: Drain | No
     Where something goes on beyond the grace the process ends, because its slot must not outlive its work.
     Agents must be built before this is entered."""
     drain = drain or Drain(settings.shutdown_grace)
-    locks = FileLocks(_lock_folder(settings)) if settings.is_sqlite else PostgresLocks(settings.database_url)
+    locks = FileLocks(_lock_folder(settings)) if settings.is_sqlite else PostgresLocks(settings.session_database_url)
     liveness = Liveness(locks)
     config: DBOSConfig = {
         "name": settings.service.name,
-        "system_database_url": settings.database_url,
+        "system_database_url": settings.session_database_url,
         "executor_id": liveness.identity,
         "application_version": RECORD_FORMAT,
         "serializer": JsonSerializer(),

@@ -31,7 +31,7 @@ class Locks(Protocol):
 
 
 class PostgresLocks:
-    """Needs a session-mode connection: a transaction pooler would drop the lock."""
+    """`url` must give a session of its own: a pooler that shares them would drop the lock. See `app.db.sessions`."""
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg.connect(

@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from app.entrypoints.proxies import exempt_loopback
 from app.settings import ROOT
 from benchmarks.guarded import targets
 from benchmarks.guarded.load import Measured, measured
@@ -53,6 +54,7 @@ def main(
 ) -> None:
     """Compare a bare proxy, the service on SQLite and PostgreSQL, and LiteLLM; then time its guards and its ledger."""
     isolate()
+    exempt_loopback()
     with tempfile.TemporaryDirectory(prefix="guarded-") as folder, ExitStack() as stack:
         home = Path(folder)
         home.chmod(0o755)

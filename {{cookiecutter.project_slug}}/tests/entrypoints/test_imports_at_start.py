@@ -31,7 +31,7 @@ SERVE = HELP | {
     # --- what these import ---
     "annotated_types", "click", "croniter", "dateutil", "deprecated", "dotenv", "greenlet", "griffe", "h11",
     "httpcore2", "idna", "logfire_api", "markupsafe", "packaging", "psycopg_binary", "pydantic_core", "pydantic_graph",
-    "sniffio", "truststore", "typing_extensions", "typing_inspection", "watchfiles", "wrapt", "yaml",
+    "sniffio", "socksio", "truststore", "typing_extensions", "typing_inspection", "watchfiles", "wrapt", "yaml",
     # --- what your features import ---
 }  # fmt: skip
 # Parts of these that a process imports only where its settings or its requests ask for them.
