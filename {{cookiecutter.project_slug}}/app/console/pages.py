@@ -15,10 +15,12 @@ from app.budgets.caps import Payer
 from app.budgets.money import shown
 from app.console import session
 from app.console.session import SessionDep, SignedOut
+from app.content.invisible import escaped_values
 from app.errors import AppError, AuthUnavailable, CredentialExpired, NotFound, RateLimited, Unauthenticated
 from app.identity import tokens
 from app.identity.principal import Principal
 from app.identity.sign_in import Attempt
+from app.runs.question_context import contexts
 from app.runtime import Runtime
 
 HERE = Path(__file__).parent
@@ -26,6 +28,8 @@ SHOWN = ("approvals:read", "approvals:decide", "runs:read", "usage:read", "keys:
 router = APIRouter(prefix="/console", include_in_schema=False)
 templates = Jinja2Templates(HERE / "templates")
 templates.env.filters["money"] = shown
+# Every value of every page: nobody has to remember it for the next one.
+templates.env.finalize = escaped_values
 Answer = Annotated[str, Query(max_length=2_000)]
 Field = Annotated[str, Form(max_length=300, pattern=r"^[^\x00]*$")]
 
@@ -135,6 +139,7 @@ async def overview(request: Request, runtime: RuntimeDep, current: SessionDep) -
         people = [member for one in (*pending, *page["decided"]) for member in (one.requested_by, one.decided_by)]
         page["names"] = await runtime.directory.names(who, people)
         page["refusals"] = {one.id: runtime.approvals.refusal(who, one) for one in pending}
+        page["contexts"] = await contexts(runtime.db, who, pending)
         page["unknown"] = await runtime.unknown.open(who)
         page["asked"] = await runtime.unknown.arguments(who, page["unknown"])
     if who.can("runs:read"):
