@@ -32,7 +32,7 @@ from app.api.limits import RateLimits
 from app.api.middleware import RequestEnvelope, security_headers
 from app.bootstrap import open_runtime
 from app.budgets.caps import Caps
-from app.console import key_pages, pages
+from app.console import decision_pages, key_pages, pages
 from app.draining import Drain
 from app.features import FEATURES
 from app.gateway.catalog import Catalog
@@ -85,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.include_router(feature.router)
     pages.install(app)
     app.include_router(key_pages.router)
+    app.include_router(decision_pages.router)
     roles = Roles.load(settings.config_dir / "roles.toml")
     known = {
         "features": [feature.name for feature in FEATURES],
@@ -139,11 +140,11 @@ def create_operations_app(settings: Settings, prompts: dict[str, str], *, housek
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     problems.install(app)
 
-    @app.get("/metrics")
+    @app.api_route("/metrics", methods=["GET", "HEAD"])
     async def metrics() -> Response:
         return Response(generate_latest(served), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/version")
+    @app.api_route("/version", methods=["GET", "HEAD"])
     async def version() -> JSONResponse:
         service = settings.service
         return JSONResponse({"name": service.name, "version": service.version, "prompts": prompts})
