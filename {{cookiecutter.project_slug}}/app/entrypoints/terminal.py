@@ -2,21 +2,34 @@
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from app.content.invisible import escaped
+
 WIDE = 240  # ids must stay whole to be copied; a narrow terminal wraps by itself
 out = Console()
 err = Console(stderr=True)
 
 
+class Share(float):
+    """A part of something, such as 0.02: a number in JSON, and per cent for people."""
+
+    def __str__(self) -> str:
+        return f"{self:+.2%}"
+
+
 def show(rows: Sequence[dict[str, Any]], *, as_json: bool, empty: str) -> None:
-    """Print records as a table, or as one JSON document."""
+    """Print records as a table, or as one JSON document.
+
+    Records hold values and not their words: None, booleans, numbers, lists and datetimes, amounts of money as decimal
+    strings. Raises TypeError for what has no form in JSON."""
     if as_json:
-        print(json.dumps(rows, default=str, ensure_ascii=False))
+        print(json.dumps(rows, default=_in_json, ensure_ascii=False))
         return
     if not rows:
         out.print(empty, style="dim")
@@ -30,6 +43,25 @@ def show(rows: Sequence[dict[str, Any]], *, as_json: bool, empty: str) -> None:
     Console(width=max(out.width, WIDE)).print(table, crop=False, no_wrap=True, overflow="ignore", soft_wrap=True)
 
 
+def _in_json(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # RFC 3339, as the API does; the store's times are UTC
+    raise TypeError(f"{type(value).__name__} has no form in JSON: give a value that has")
+
+
 def _plain(value: Any) -> Text:
-    """Stored text as text: neither markup nor escape sequences of it reach the terminal."""
-    return Text("".join(char if char.isprintable() else "?" for char in str(value)))
+    """Stored text as text: neither markup nor escape sequences of it reach the terminal, and nothing hides in it."""
+    return Text("".join(char if char.isprintable() else "?" for char in escaped(_in_words(value))))
+
+
+def _in_words(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M:%S}Z"
+        case list() | tuple():
+            return ", ".join(map(str, value)) or "-"
+    return str(value)

@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from app.content.invisible import cleaned, escaped, has_hidden
 from app.db.engine import Database
-from app.identity.principal import Principal
+from app.db.tenancy import TenantScope
 from app.runs.models import RunContent
 from app.tools.calls import READ_BY_MODEL
 from app.tools.models import Approval, ToolCall
@@ -62,7 +62,7 @@ class _Text:
     text: str
 
 
-async def contexts(db: Database, caller: Principal, approvals: Sequence[Approval]) -> dict[str, QuestionContext]:
+async def contexts(db: Database, caller: TenantScope, approvals: Sequence[Approval]) -> dict[str, QuestionContext]:
     """The context of each question, by its id."""
     async with db.read(caller) as session:
         query = select(RunContent.run_id, RunContent.task)
@@ -79,7 +79,7 @@ async def contexts(db: Database, caller: Principal, approvals: Sequence[Approval
     return found
 
 
-async def _texts_read(db: Database, caller: Principal, run_ids: Collection[str]) -> dict[str, list[_Text]]:
+async def _texts_read(db: Database, caller: TenantScope, run_ids: Collection[str]) -> dict[str, list[_Text]]:
     """The documents of each run and one text for each tool whose results it has read; those of delegates are its own.
 
     No times are compared: a run does nothing while a question of it is open, and workers' clocks differ."""
