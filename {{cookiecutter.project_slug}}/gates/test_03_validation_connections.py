@@ -15,14 +15,15 @@ import psutil
 
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
+from gates.rig.formats import Reply
 from gates.rig.people import Person
-from gates.rig.provider import says
 from gates.rig.service import wait_for
 from gates.rig.world import World
 
 RUN = json.dumps({"feature": "probe", "task": "Say something."}).encode()
 LARGE = 900_000
-WAITING_CHARACTERS = 160_000  # streamed in eights: more bytes than the kernel keeps for a client, fewer than 4 MB
+# Streamed, one piece a call: more than the kernel keeps for a client, and fewer than the 4 MB that an answer may have.
+WAITING = Reply(calls=tuple((f"call_{number}", "note", json.dumps({"text": "x" * 20_000})) for number in range(170)))
 BUSY = "request.too_much_at_once"
 WRONG = Person("nobody", "", "", "svc_test_wrongwrong_wrong", None)  # type: ignore[arg-type]
 
@@ -150,7 +151,7 @@ def test_who_does_not_read_is_cut_off(proof: Proof, new_world: NewWorld) -> None
             _send(line, ask * 400)
             _cut_off(proof, world, line, "whose answers wait")
         [chatter] = world.people(["probe_chatter"])
-        script = world.model.script(says("x" * WAITING_CHARACTERS))
+        script = world.model.script(WAITING)
         asked = {"model": "standard", "stream": True, "messages": [{"role": "user", "content": script.task()}]}
         with _line(world, window=4_096) as line:
             body = json.dumps(asked).encode()
