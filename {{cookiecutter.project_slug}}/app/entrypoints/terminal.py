@@ -9,8 +9,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.content.invisible import escaped
-
 WIDE = 240  # ids must stay whole to be copied; a narrow terminal wraps by itself
 out = Console()
 err = Console(stderr=True)
@@ -50,8 +48,8 @@ def _in_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Text:
-    """Stored text as text: neither markup nor escape sequences of it reach the terminal, and nothing hides in it."""
-    return Text("".join(char if char.isprintable() else "?" for char in escaped(_in_words(value))))
+    """Stored text as text: neither markup nor escape sequences of it reach the terminal."""
+    return Text("".join(char if char.isprintable() else "?" for char in _in_words(value)))
 
 
 def _in_words(value: Any) -> str:
