@@ -60,6 +60,12 @@ class HeadersTooLarge(AppError):
     row = ErrorCode("request.headers_too_large", 431, "The headers of the request are too large.")
 
 
+class BodiesInFlight(AppError):
+    """This process holds as many bytes of requests as it may, or as one sender may have it hold."""
+
+    row = ErrorCode("request.too_much_at_once", 503, "Too much is being sent at the moment; try again.", retryable=True)
+
+
 class MethodNotAllowed(AppError):
     row = ErrorCode("request.method_not_allowed", 405, "This resource does not offer that method.")
 

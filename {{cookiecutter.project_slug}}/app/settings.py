@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     require_distinct_key_holders: bool = True  # of who asks for an action and who approves it, see docs/access.md
     approval_ttl_s: int = Field(3600, ge=1, le=86_400)
     request_max_bytes: int = Field(1_000_000, ge=1_000, le=50_000_000)
+    request_bytes_in_flight: int = Field(64_000_000, ge=1_000, le=10_000_000_000)  # of all bodies that a process holds
+    client_stall_s: int = Field(30, ge=1, le=3600)  # a client that reads nothing for so long is cut off
     worker_concurrency: int = Field(8, ge=1, le=256)
     embedded_worker: bool = True
     shutdown_grace_s: int = Field(30, ge=1, le=3600)  # of a worker, from the signal on; the platform must allow more
@@ -204,6 +206,8 @@ class Settings(BaseSettings):
             problems.append("TRUSTED_PROXIES: name your proxies; with /0 every caller could choose its address")
         if self.rate_limit_storage_url and not self.rate_limit_storage_url.startswith(LIMIT_STORAGES):
             problems.append(f"RATE_LIMIT_STORAGE_URL: must start with one of {', '.join(LIMIT_STORAGES)}")
+        if self.request_bytes_in_flight < self.request_max_bytes:
+            problems.append("REQUEST_BYTES_IN_FLIGHT: at least REQUEST_MAX_BYTES, or nobody can send that much")
         if self.operations_port and self.operations_port == self.port:
             problems.append("OPERATIONS_PORT: must differ from PORT")
         return problems

@@ -38,6 +38,16 @@ def _raw(world: World, said: bytes) -> httpx2.Response:
     return httpx2.Response(int(first.split()[1]), headers=dict(line.split(": ", 1) for line in rest), content=body)
 
 
+def _second_large_body(world: World, who: Person) -> httpx2.Response:
+    """While one of the same sender is on its way."""
+    head = f"POST /v1/runs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {who.key}\r\nContent-Type: application/json\r\n"
+    said = f"{head}Content-Length: 900000\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", world.service.port), timeout=200) as line:
+        line.sendall(said)
+        wait_for(lambda: "http_request_body_bytes 900000.0" in world.service.operations("/metrics").text)
+        return _raw(world, said)
+
+
 def _requests(world: World, who: Person, admin: Person) -> Met:
     """What is wrong with the request itself."""
     key = {"Idempotency-Key": uuid4().hex}
@@ -50,6 +60,7 @@ def _requests(world: World, who: Person, admin: Person) -> Met:
         "request.malformed": call(who, "POST", "/v1/runs", content=b"{", headers=json_type),
         "request.invalid": call(who, "POST", "/v1/runs", json={**RUN, "x": 1}, headers=key),
         "request.too_large": call(who, "POST", "/v1/runs", content=b" " * 1_000_001, headers=json_type),
+        "request.too_much_at_once": _second_large_body(world, who),
         "request.unsupported_media": call(who, "POST", "/v1/runs", content=b"{}", headers=key),
         "request.method_not_allowed": call(who, "PATCH", "/v1/runs", json=RUN),
         "request.headers_too_large": call(who, "GET", "/v1/runs", headers={"X-Long": "x" * 40_000}),
@@ -157,7 +168,9 @@ def _others(new_world: NewWorld) -> Met:
 @pytest.mark.timeout(2_800)
 @control("ERR-02", cases=162)
 def test_every_code_is_met_as_its_row_says(proof: Proof, new_world: NewWorld) -> None:
-    with new_world(MODEL_TIMEOUT_MS="2000", RUN_MAX_TOOL_CALLS="3", DATABASE_TIMEOUT_S="2") as world:
+    with new_world(
+        MODEL_TIMEOUT_MS="2000", RUN_MAX_TOOL_CALLS="3", DATABASE_TIMEOUT_S="2", REQUEST_BYTES_IN_FLIGHT="1000000"
+    ) as world:
         who, writer, approver, operator, runner, admin = world.people(
             ["probe_reader"], ["probe_writer"], ["probe_approver"], ["platform_operator"], ["hazard_runner"],
             ["probe_admin"],

@@ -131,8 +131,8 @@ def test_commands_say_what_of_the_tenants_own_still_holds(acme: str) -> None:
     _does("Still frozen by the tenant's administrators", "budget", "thaw", "acme", "--reason", "drill", acme=acme)
     shown = json.loads(_app("budget", "show", "--json", DATABASE_URL=acme).stdout)
     [month] = [row for row in shown if row["scope"] == "tenant" and row["window"].count("-") == 1]
-    found = [month[name] for name in ("limit_usd", "tenant_usd", "limited_by", "frozen")]
-    assert found == ["1.000000", "1.000000", "tenant", "FROZEN by tenant"]
+    found = [month[name] for name in ("name", "limit_usd", "tenant_usd", "limited_by", "frozen", "frozen_by")]
+    assert found == ["acme", "1.000000", "1.000000", "tenant", True, ["tenant"]]
     _does("Has let in mia of acme", "members", "enable", "mia", "--tenant", "acme", acme=acme)
 
 
@@ -161,7 +161,7 @@ def test_an_operator_can_stop_and_verify(acme: str) -> None:
     assert _app("switch", "off", "runs", "--reason", "over", DATABASE_URL=acme).returncode == 0
     verified = _app("audit", "verify", "--json", DATABASE_URL=acme)
     assert verified.returncode == 0
-    assert {row["verdict"] for row in json.loads(verified.stdout)} == {"intact"}
+    assert {(row["intact"], row["broken_at"]) for row in json.loads(verified.stdout)} == {(True, None)}
 
 
 @pytest.fixture

@@ -10,8 +10,10 @@ from app.api.guards import require
 from app.api.pagination import PAGE_SIZE, Cursor, Limit, Page
 from app.api.schemas import Id, Instant, Reason, Strict
 from app.api.state import RuntimeDep
+from app.content.invisible import escaped, escaped_values
 from app.errors import AppError, Conflict
 from app.identity.principal import Principal
+from app.runs.question_context import UNKNOWN, QuestionContext, contexts
 from app.runtime import Runtime
 from app.tools.models import Approval
 
@@ -25,9 +27,26 @@ class Change(BaseModel):
     after: dict[str, Any]
 
 
+class UntrustedSource(BaseModel):
+    """A document or a tool's results: text that nobody here vouches for, and that may hold instructions."""
+
+    kind: Literal["document", "tool"]
+    name: str
+    excerpt: str = Field(description="of its text: around the passage that an argument repeats, else its beginning")
+    repeated_in: list[str] = Field(description="JSON pointers of the arguments that repeat words of it")
+    has_hidden: bool = Field(description="whether it holds characters that a person does not see")
+
+
 class ApprovalView(BaseModel):
+    """A question to a person. Characters that cannot be seen are spelled out in every text, such as ⟨U+202E⟩."""
+
     id: str
     run_id: str
+    task: str | None = Field(description="of the run; null once retention has deleted its content")
+    tainted: bool | None = Field(description="whether the run had read untrusted text before it asked; null as below")
+    untrusted: list[UntrustedSource] | None = Field(
+        description="what it had read; null once the question is closed or retention has deleted the run's content"
+    )
     tool: str
     effect: str
     arguments: dict[str, Any] | None = Field(description="null once retention has deleted the content of the run")
@@ -46,10 +65,18 @@ class ApprovalView(BaseModel):
     expires_at: Instant
 
     @classmethod
-    def of(cls, approval: Approval, names: Mapping[str, str]) -> "ApprovalView":
-        facts = {name: getattr(approval, name) for name in cls.model_fields if not name.endswith("_name")}
-        decided_by = names.get(approval.decided_by or "")
-        return cls(**facts, requested_by_name=names.get(approval.requested_by), decided_by_name=decided_by)
+    def of(cls, approval: Approval, names: Mapping[str, str], context: QuestionContext) -> "ApprovalView":
+        facts = {name: getattr(approval, name) for name in cls.model_fields if hasattr(approval, name)}
+        facts |= {"arguments": escaped_values(approval.arguments), "change": escaped_values(approval.change)}
+        asked_by, decided_by = names.get(approval.requested_by), names.get(approval.decided_by or "")
+        return cls(
+            **facts | {"reason": escaped(approval.reason)},
+            task=context.task,
+            tainted=None if context.untrusted is None else bool(context.untrusted),
+            untrusted=None if context.untrusted is None else [UntrustedSource(**vars(u)) for u in context.untrusted],
+            requested_by_name=escaped_values(asked_by),
+            decided_by_name=escaped_values(decided_by),
+        )
 
 
 class ApprovalDecision(Strict):  # a `Decision` with a `decision` would not be typed in a generated client
@@ -80,7 +107,8 @@ class AllDecided(BaseModel):
 async def _views(runtime: Runtime, caller: Principal, approvals: Sequence[Approval]) -> list[ApprovalView]:
     people = [member for approval in approvals for member in (approval.requested_by, approval.decided_by)]
     names = await runtime.directory.names(caller, people)
-    return [ApprovalView.of(approval, names) for approval in approvals]
+    known = await contexts(runtime.db, caller, approvals)
+    return [ApprovalView.of(approval, names, known.get(approval.id, UNKNOWN)) for approval in approvals]
 
 
 @router.get("", response_model=Page[ApprovalView])

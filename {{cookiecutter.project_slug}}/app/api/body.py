@@ -3,6 +3,8 @@
 A compressed body is refused whole, because it could unpack to any size. Gate: validation.
 """
 
+from collections.abc import Callable
+
 import anyio
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
@@ -29,15 +31,19 @@ MOST_HEADERS, MOST_HEADER_BYTES = 100, 32_000
 ONCE = (b"authorization", b"content-type", b"content-encoding", b"content-length", b"host", b"idempotency-key")
 
 
-async def read(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
+def declared(headers: Headers, max_bytes: int) -> int | None:
+    """How long the body says it is; None where it comes in chunks. Raises RequestTooLarge."""
+    length = headers.get("content-length", "0")
+    if not (length.isascii() and length.isdigit()) or int(length) > max_bytes:
+        raise _too_large(max_bytes)
+    return None if "transfer-encoding" in headers else int(length)
+
+
+async def read(scope: Scope, receive: Receive, max_bytes: int, count: Callable[[int], None]) -> bytes:
     """The body of a request, once it has arrived whole and can be read. Raises the AppError that says why not.
 
-    Bytes are counted as they arrive, so a chunked body without Content-Length is limited as well."""
-    headers = Headers(scope=scope)
-    _require_plain_headers(scope)
-    declared = headers.get("content-length", "0")
-    if not (declared.isascii() and declared.isdigit()) or int(declared) > max_bytes:
-        raise _too_large(max_bytes)
+    Bytes are counted as they arrive, so a chunked body without Content-Length is limited as well. `count` is told of
+    each piece, and may refuse it."""
     raw = bytearray()
     with anyio.move_on_after(MOST_SECONDS) as patience:
         while True:
@@ -47,16 +53,17 @@ async def read(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
             raw += message.get("body", b"")
             if len(raw) > max_bytes:
                 raise _too_large(max_bytes)
+            count(len(message.get("body", b"")))
             if not message.get("more_body"):
                 break
     if patience.cancelled_caught:
         raise RequestTimedOut(f"The body did not arrive within {MOST_SECONDS} seconds.")
     if raw:
-        _require_readable(headers, scope["path"], bytes(raw))
+        _require_readable(Headers(scope=scope), scope["path"], bytes(raw))
     return bytes(raw)
 
 
-def _require_plain_headers(scope: Scope) -> None:
+def require_plain_headers(scope: Scope) -> None:
     names = [name for name, _ in scope["headers"]]
     size = sum(len(name) + len(value) for name, value in scope["headers"])
     if size > MOST_HEADER_BYTES or len(names) > MOST_HEADERS:
@@ -66,7 +73,8 @@ def _require_plain_headers(scope: Scope) -> None:
         raise RequestMalformed(f"The header {twice.decode().title()} was sent more than once.")
 
 
-def _require_readable(headers: Headers, path: str, raw: bytes) -> None:
+def require_kind(headers: Headers, path: str) -> None:
+    """Raise UnsupportedMedia for what the headers alone say cannot be read."""
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding not in {"", "identity"}:
         raise UnsupportedMedia("Compressed bodies are not accepted: send the body as it is.")
@@ -75,7 +83,11 @@ def _require_readable(headers: Headers, path: str, raw: bytes) -> None:
     charset = options.get(b"charset", b"utf-8").lower()
     if kind.lower() != expected.encode() or charset not in {b"utf-8", b"utf8"}:
         raise UnsupportedMedia(f"Send the body as {expected}, in UTF-8.")
-    if expected == JSON:
+
+
+def _require_readable(headers: Headers, path: str, raw: bytes) -> None:
+    require_kind(headers, path)
+    if not path.startswith(FORMS_BELOW):
         try:
             plain_json(raw)
         except NotJson as error:

@@ -22,7 +22,7 @@ from app.config_files import read_config
 from app.errors import CATALOGUE
 from app.runs.limits import RunLimits
 
-ANYWHERE = (400, 408, 413, 429, 431, 500, 503)
+ANYWHERE = (400, 408, 413, 422, 429, 431, 500, 503)  # 422: an unknown parameter
 GUARDED = (401, 403)
 PROBLEM: dict[str, Any] = {
     "type": "object",
@@ -186,9 +186,7 @@ def _statuses(path: str, operation: dict[str, Any]) -> set[int]:
     if path not in PUBLIC:
         statuses |= {*GUARDED}
     if operation.get("requestBody"):
-        statuses |= {404, 409, 415, 422}
-    if operation.get("parameters"):
-        statuses |= {422}
+        statuses |= {404, 409, 415}
     if any(parameter["in"] == "path" for parameter in operation.get("parameters", ())):
         statuses |= {404, 409}
     if path == "/v1/approvals/{approval_id}/decision":

@@ -15,6 +15,7 @@ class Health(BaseModel):
     status: str
 
 
+@router.head("/livez", include_in_schema=False)  # what some monitors and proxies ask with
 @router.get("/livez", response_model=Health, responses={503: {"model": Health}})
 async def livez(runtime: RuntimeDep) -> Response:
     """Alive unless this process itself is stuck: a restart would not help a broken database."""
@@ -24,6 +25,7 @@ async def livez(runtime: RuntimeDep) -> Response:
     return JSONResponse({"status": "alive"})
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", response_model=Health, responses={503: {"model": Health}})
 async def readyz(runtime: RuntimeDep) -> Response:
     """Ready when the database answers by the ways that requests take."""

@@ -1,7 +1,4 @@
-"""What wraps every request, as plain ASGI: id, rate, readable body, security headers, metrics.
-
-Nothing behind it meets a body that is too large, compressed or ambiguous. Gate: security, validation.
-"""
+"""What wraps every request, as plain ASGI: id, rate, security headers, metrics. Gate: security, validation."""
 
 import re
 import time
@@ -21,7 +18,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api import body
 from app.api.context import request_id, speaks_openai
 from app.api.limits import RateLimits, address_of
 from app.api.problems import problem, unexpected
@@ -54,8 +50,8 @@ def security_headers(*, https: bool) -> dict[str, str]:
 
 
 class RequestEnvelope:
-    def __init__(self, app: ASGIApp, max_bytes: int, limits: RateLimits, headers: dict[str, str]) -> None:
-        self.app, self.max_bytes, self.limits, self.headers = app, max_bytes, limits, headers
+    def __init__(self, app: ASGIApp, limits: RateLimits, headers: dict[str, str]) -> None:
+        self.app, self.limits, self.headers = app, limits, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -99,11 +95,10 @@ class RequestEnvelope:
             await self.limits.count("address", address_of(HTTPConnection(scope)))
             if "\0" in scope["path"] or b"%00" in scope["query_string"]:
                 raise RequestMalformed("The address may not contain the character NUL.")
-            raw = await body.read(scope, receive, self.max_bytes)
         except AppError as error:
             await problem(error, {"Connection": "close"})(scope, receive, send)
             return
-        await self.app(scope, _replayed(raw, receive), send)
+        await self.app(scope, receive, send)
 
 
 def _marked(start: Message, current: str) -> MutableHeaders:
@@ -113,17 +108,3 @@ def _marked(start: Message, current: str) -> MutableHeaders:
     if headers.get("Content-Type", "").startswith("text/event-stream"):
         headers.update(STREAMED)
     return headers
-
-
-def _replayed(raw: bytes, receive: Receive) -> Receive:
-    """What was read, once more as one message; after it, what the connection says."""
-    first = True
-
-    async def again() -> Message:
-        nonlocal first
-        if first:
-            first = False
-            return {"type": "http.request", "body": raw, "more_body": False}
-        return await receive()
-
-    return again

@@ -11,8 +11,9 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from app.api.context import request_id, speaks_openai
 from app.errors import (
@@ -126,7 +127,7 @@ async def _on_framework(request: Request, error: Exception) -> Response:
 def _allowed_methods(request: Request) -> list[str]:
     """Every method of this path; the framework names only those of the first route it meets."""
     routes = [context.route for context in iter_route_contexts(request.app.routes)]
-    here = [r for r in routes if isinstance(r, APIRoute) and r.path_regex.match(request.url.path)]
+    here = [r for r in routes if isinstance(r, Route) and r.path_regex.match(request.url.path)]
     return sorted({method for route in here for method in route.methods or ()})
 
 

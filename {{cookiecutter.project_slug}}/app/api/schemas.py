@@ -65,10 +65,11 @@ THREE_CHARACTERS = r"^[^\x00]*[^\x00\s][^\x00]+[^\x00\s][^\x00]*$"
 Instant = Annotated[datetime, PlainSerializer(lambda t: t.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), return_type=str)]
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Usd = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,6})(\.[0-9]{1,6})?$")]
+MIN_REASON, MAX_REASON = 3, 300  # characters
 Reason = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=3, max_length=300, pattern=THREE_CHARACTERS),
-    bounded(300),
+    StringConstraints(strip_whitespace=True, min_length=MIN_REASON, max_length=MAX_REASON, pattern=THREE_CHARACTERS),
+    bounded(MAX_REASON),
 ]
 Name = Annotated[
     str,

@@ -1,7 +1,9 @@
 """Operator pages: what waits for a decision, what ran, what it cost, what nobody knows. Gate: validation."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Form, Query, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
@@ -10,15 +12,18 @@ from fastapi.templating import Jinja2Templates
 from app.api.guards import refused
 from app.api.limits import RateLimits, address_of
 from app.api.problems import problem
+from app.api.schemas import MAX_REASON, MIN_REASON
 from app.api.state import RuntimeDep
 from app.budgets.caps import Payer
 from app.budgets.money import shown
 from app.console import session
 from app.console.session import SessionDep, SignedOut
-from app.errors import AppError, AuthUnavailable, CredentialExpired, NotFound, RateLimited, Unauthenticated
+from app.content.invisible import escaped_values
+from app.errors import AuthUnavailable, CredentialExpired, NotFound, RateLimited, RequestInvalid, Unauthenticated
 from app.identity import tokens
 from app.identity.principal import Principal
 from app.identity.sign_in import Attempt
+from app.runs.question_context import contexts
 from app.runtime import Runtime
 
 HERE = Path(__file__).parent
@@ -26,20 +31,25 @@ SHOWN = ("approvals:read", "approvals:decide", "runs:read", "usage:read", "keys:
 router = APIRouter(prefix="/console", include_in_schema=False)
 templates = Jinja2Templates(HERE / "templates")
 templates.env.filters["money"] = shown
+# Every value of every page: nobody has to remember it for the next one.
+templates.env.finalize = escaped_values
 Answer = Annotated[str, Query(max_length=2_000)]
 Field = Annotated[str, Form(max_length=300, pattern=r"^[^\x00]*$")]
 
 
+@router.head("/style.css")
 @router.get("/style.css")
 async def style() -> FileResponse:
     return FileResponse(HERE / "static" / "style.css", media_type="text/css")
 
 
+@router.head("/icon.svg")
 @router.get("/icon.svg")
 async def icon() -> FileResponse:
     return FileResponse(HERE / "static" / "icon.svg", media_type="image/svg+xml")
 
 
+@router.head("/sign-in")
 @router.get("/sign-in")
 async def sign_in_page(request: Request, runtime: RuntimeDep) -> Response:
     return _sign_in_form(request, runtime)
@@ -118,14 +128,34 @@ async def sign_out(runtime: RuntimeDep, current: SessionDep, csrf: Field = "") -
     return response
 
 
+@dataclass(frozen=True)
+class RefusedForm:
+    """A form that was not accepted: what was typed in it and what is wrong, by the name of each field."""
+
+    typed: Mapping[str, str]
+    errors: Mapping[str, str]
+    status: int = RequestInvalid.row.status
+    notice: str = ""
+
+
 @router.get("")
 async def overview(request: Request, runtime: RuntimeDep, current: SessionDep) -> Response:
+    return await overview_page(request, runtime, current)
+
+
+async def overview_page(
+    request: Request, runtime: Runtime, current: session.Session, form: RefusedForm | None = None
+) -> Response:
+    """The console's first page; with `form`, everything that was typed into a refused one stands there again."""
     who: Principal = current.principal
     page: dict[str, Any] = {
         "service": runtime.settings.service,
         "who": who,
         "csrf": current.csrf,
-        "notice": session.read_notice(request, runtime.settings),
+        "notice": form.notice if form else session.read_notice(request, runtime.settings),
+        "form": form or RefusedForm({}, {}),
+        "shortest": MIN_REASON,
+        "longest": MAX_REASON,
         "allowed": {name: who.can(name) for name in SHOWN},
         "tasks": {},
     }
@@ -135,6 +165,7 @@ async def overview(request: Request, runtime: RuntimeDep, current: SessionDep) -
         people = [member for one in (*pending, *page["decided"]) for member in (one.requested_by, one.decided_by)]
         page["names"] = await runtime.directory.names(who, people)
         page["refusals"] = {one.id: runtime.approvals.refusal(who, one) for one in pending}
+        page["contexts"] = await contexts(runtime.db, who, pending)
         page["unknown"] = await runtime.unknown.open(who)
         page["asked"] = await runtime.unknown.arguments(who, page["unknown"])
     if who.can("runs:read"):
@@ -145,62 +176,9 @@ async def overview(request: Request, runtime: RuntimeDep, current: SessionDep) -
     if who.can("usage:read"):
         windows = await runtime.ledger.windows(Payer(who.tenant_id, who.member_id))
         page["budgets"] = [window for window in windows if window.scope != "global"]
-    response = templates.TemplateResponse(request, "overview.html", page)
+    response = templates.TemplateResponse(request, "overview.html", page, form.status if form else 200)
     session.forget_notice(response)
     return response
-
-
-@router.post("/approvals")
-async def decide(
-    request: Request, runtime: RuntimeDep, current: SessionDep, csrf: Field, reason: Field = ""
-) -> Response:
-    """The same decisions as through the API, each on its own; what came of them is shown on the page that follows."""
-    current.require_token(csrf)
-    current.principal.require("approvals:decide")
-    if len(reason.strip()) < 3:
-        return back(runtime, "Give a reason of at least three characters.")
-    form = await request.form()
-    told = []
-    for name, choice in form.items():
-        approval_id = name.removeprefix("decision:")
-        if approval_id != name and choice in {"approve", "deny"}:
-            digest = str(form.get(f"digest:{approval_id}", ""))
-            told.append(await _decided(runtime, current.principal, approval_id, str(choice), digest, reason.strip()))
-    return back(runtime, " ".join(told) or "Nothing was chosen.")
-
-
-async def _decided(runtime: Runtime, who: Principal, approval_id: str, choice: str, digest: str, reason: str) -> str:
-    try:
-        decided = await runtime.approvals.decide(
-            who, approval_id, approve=choice == "approve", digest=digest, reason=reason
-        )
-    except AppError as error:
-        return f"Question {approval_id[-6:]}: {error.detail}"
-    return f"{decided.tool}: {decided.state}; load this page again to see the run go on."
-
-
-@router.post("/unknown/{call_id}")
-async def resolve(
-    runtime: RuntimeDep,
-    current: SessionDep,
-    call_id: str,
-    outcome: Annotated[Literal["happened", "did_not_happen"], Form()],
-    csrf: Field,
-    reason: Field = "",
-) -> Response:
-    """Put on record what a person found out about a call whose outcome was unknown."""
-    current.require_token(csrf)
-    current.principal.require("approvals:decide")
-    if len(reason.strip()) < 3:
-        return back(runtime, "Say in at least three characters what you found.")
-    try:
-        call = await runtime.unknown.resolve(
-            current.principal, call_id, happened=outcome == "happened", reason=reason.strip()
-        )
-        notice = f"{call.tool}: on record as {outcome.replace('_', ' ')}."
-    except AppError as error:
-        notice = error.detail
-    return back(runtime, notice)
 
 
 def back(runtime: Runtime, notice: str) -> Response:

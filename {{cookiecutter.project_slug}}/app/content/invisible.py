@@ -10,6 +10,8 @@ Gate: validation.
 
 import re
 import unicodedata
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from wcwidth.table_vs16 import VS16_NARROW_TO_WIDE
 
@@ -50,16 +52,24 @@ _MODIFIER = re.compile("[\ufe0f\U0001f3fb-\U0001f3ff]")
 
 def cleaned(text: str) -> str:
     """The text without what cannot be seen in it. Visible text comes back unchanged."""
-    if not text.isascii() and (unassigned := [c for c in set(text) if unicodedata.category(c) == "Cn"]):
-        text = text.translate(dict.fromkeys(map(ord, unassigned)))
-    if _SUSPECT.search(text) is None:
-        return text
-    kept: list[str] = []
-    at = 0
-    for flag in _KEPT_FLAG.finditer(text):
-        kept += [_without(text[at : flag.start()]), flag[0]]
-        at = flag.end()
-    return "".join([*kept, _without(text[at:])])
+    return _rewritten(text, _replacement)
+
+
+def escaped(text: str) -> str:
+    """The text with what `cleaned` would remove spelled out, such as ⟨U+202E⟩, for a person who decides about it."""
+    return _rewritten(text, lambda char: f"⟨U+{ord(char):04X}⟩")
+
+
+def escaped_values(value: Any) -> Any:
+    """JSON data with every text and every name in it `escaped`."""
+    match value:
+        case str():
+            return escaped(value)
+        case Mapping():
+            return {escaped(str(name)): escaped_values(item) for name, item in value.items()}
+        case list() | tuple():
+            return [escaped_values(item) for item in value]
+    return value
 
 
 def has_hidden(text: str) -> bool:
@@ -67,8 +77,21 @@ def has_hidden(text: str) -> bool:
     return cleaned(text) != text
 
 
-def _without(text: str) -> str:
-    return _SUSPECT.sub(lambda found: found[0] if _needed(text, found.start()) else _replacement(found[0]), text)
+def _rewritten(text: str, replacement: Callable[[str], str]) -> str:
+    if not text.isascii() and (unassigned := [c for c in set(text) if unicodedata.category(c) == "Cn"]):
+        text = text.translate({ord(char): replacement(char) for char in unassigned})
+    if _SUSPECT.search(text) is None:
+        return text
+    kept: list[str] = []
+    at = 0
+    for flag in _KEPT_FLAG.finditer(text):
+        kept += [_without(text[at : flag.start()], replacement), flag[0]]
+        at = flag.end()
+    return "".join([*kept, _without(text[at:], replacement)])
+
+
+def _without(text: str, replacement: Callable[[str], str]) -> str:
+    return _SUSPECT.sub(lambda found: found[0] if _needed(text, found.start()) else replacement(found[0]), text)
 
 
 def _replacement(char: str) -> str:

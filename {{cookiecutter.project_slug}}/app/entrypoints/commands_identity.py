@@ -95,7 +95,7 @@ def list_members(tenant: TenantName, as_json: Json = False) -> None:
             return list(await session.scalars(query))
 
     rows = [
-        {"name": m.name, "roles": ", ".join(m.roles), "id": m.id, "disabled_by": ", ".join(m.disabled_by)}
+        {"name": m.name, "id": m.id, "roles": list(m.roles), "disabled_by": list(m.disabled_by)}
         for m in with_runtime(work)
     ]
     show(rows, as_json=as_json, empty="No members yet. Add one: app members add NAME --tenant TENANT --role ROLE")
@@ -137,7 +137,14 @@ def list_keys(tenant: TenantName, as_json: Json = False) -> None:
             return [(key, name) for key, name in found]
 
     rows = [
-        {"prefix": key.prefix, "member": name, "expires": key.expires_at, "revoked": key.revoked_at or ""}
+        {
+            "prefix": key.prefix,
+            "id": key.id,
+            "member": name,
+            "member_id": key.member_id,
+            "expires": key.expires_at,
+            "revoked": key.revoked_at,
+        }
         for key, name in with_runtime(work)
     ]
     show(rows, as_json=as_json, empty="No keys yet. Issue one: app keys issue --tenant TENANT --member NAME")

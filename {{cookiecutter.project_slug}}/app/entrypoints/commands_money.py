@@ -1,6 +1,7 @@
 """What an operator does about money: see what is spent and by whom, change caps, compare an invoice."""
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -9,14 +10,16 @@ from typing import Annotated
 import typer
 
 from app.budgets import invoice
-from app.budgets.caps import USUAL, Payer
+from app.budgets.book import Window
+from app.budgets.caps import USUAL, Cap, Payer
 from app.budgets.layers import LayeredLimit
 from app.budgets.money import shown, to_micro, usd
 from app.budgets.spend import DIMENSIONS, SpendRow
 from app.db.base import utc_now
 from app.db.tenancy import ALL_TENANTS
 from app.entrypoints.command_context import Because, DryRun, Json, operator, with_runtime
-from app.entrypoints.terminal import out, show
+from app.entrypoints.names import names_by_id
+from app.entrypoints.terminal import Share, out, show
 from app.identity.layers import PEOPLE
 from app.runtime import Runtime
 
@@ -53,10 +56,15 @@ def _period(asked: str, whose: str) -> str:
 def show_budgets(as_json: Json = False) -> None:
     """Every budget window that has been touched."""
 
+    async def work(runtime: Runtime) -> tuple[list[tuple[Cap, Window]], dict[str, str]]:
+        return await runtime.ledger.touched(), await names_by_id(runtime)
+
+    touched, names = with_runtime(work)
     rows = [
         {
             "scope": cap.scope,
-            "id": cap.scope_id,
+            "name": names.get(cap.scope_id),
+            "id": cap.scope_id or None,
             "window": cap.window,
             "limit_usd": _usd(window.limit_micro),
             "operator_usd": _usd(window.limit.operator_micro),
@@ -64,15 +72,16 @@ def show_budgets(as_json: Json = False) -> None:
             "limited_by": window.limit.limited_by,
             "spent_usd": usd(window.spent_micro),
             "held_usd": usd(window.held_micro),
-            "frozen": f"FROZEN by {' and '.join(window.limit.frozen_by)}" if window.limit.frozen_by else "no",
+            "frozen": bool(window.limit.frozen_by),
+            "frozen_by": list(window.limit.frozen_by),
         }
-        for cap, window in with_runtime(lambda runtime: runtime.ledger.touched())
+        for cap, window in touched
     ]
     show(rows, as_json=as_json, empty="Nothing has been spent yet.")
 
 
-def _usd(micro: int | None) -> str:
-    return "none" if micro is None else usd(micro)
+def _usd(micro: int | None) -> str | None:
+    return None if micro is None else usd(micro)
 
 
 @budget.command("set")
@@ -159,12 +168,12 @@ def usage(
 
     async def work(runtime: Runtime) -> tuple[list[SpendRow], dict[str, str]]:
         rows = await runtime.spend.by(ALL_TENANTS, wanted, utc_now() - timedelta(days=days))
-        return rows, {tenant.id: tenant.name for tenant in await runtime.members.tenants()}
+        return rows, await names_by_id(runtime)
 
     spent, names = with_runtime(work)
     rows = [
         {
-            **{name: names.get(value, value) if name == "tenant" else value for name, value in row.of.items()},
+            **_named(row.of, names),
             "calls": row.calls,
             "input_tokens": row.input_tokens,
             "output_tokens": row.output_tokens,
@@ -173,6 +182,17 @@ def usage(
         for row in spent
     ]
     show(rows, as_json=as_json, empty="Nothing has been spent in this time.")
+
+
+def _named(of: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str | None]:
+    """What a sum is of; tenants and members by name and by id."""
+    shown: dict[str, str | None] = {}
+    for dimension, value in of.items():
+        if dimension in {"tenant", "member"}:
+            shown |= {dimension: names.get(value), f"{dimension}_id": value}
+        else:
+            shown[dimension] = value
+    return shown
 
 
 def reconcile(
@@ -193,8 +213,8 @@ def reconcile(
             "model": line.model,
             "billed_usd": f"{line.billed_usd:.6f}",
             "booked_usd": f"{line.booked_usd:.6f}",
-            "difference": "-" if line.difference is None else f"{line.difference:+.2%}",
-            "agrees": "yes" if line.agrees else "NO",
+            "difference": None if line.difference is None else Share(line.difference),
+            "agrees": line.agrees,
         }
         for line in lines
     ]

@@ -10,11 +10,13 @@ from app.audit.models import AuditHead
 from app.audit.trail import ChainReport
 from app.db.tenancy import ALL_TENANTS
 from app.entrypoints.command_context import Because, DryRun, Json, operator, with_runtime
+from app.entrypoints.names import names_by_id
 from app.entrypoints.terminal import err, out, show
 from app.errors import NotFound
 from app.runs.models import Run
+from app.runs.question_context import UNKNOWN, QuestionContext, contexts
 from app.runtime import Runtime
-from app.tools.models import Approval, ToolCall
+from app.tools.models import SHOWN_TO_APPROVER, Approval, ToolCall
 
 runs = typer.Typer(no_args_is_help=True, help="Runs of agents.")
 approvals = typer.Typer(no_args_is_help=True, help="Questions waiting for a person.")
@@ -33,16 +35,26 @@ def list_runs(
     if state not in {None, *STATES}:
         raise typer.BadParameter(f"choose from {', '.join(STATES)}")
 
-    async def work(runtime: Runtime) -> list[Run]:
+    async def work(runtime: Runtime) -> tuple[list[Run], dict[str, str]]:
         query = select(Run).order_by(Run.id.desc()).limit(50)
         if state:
             query = query.where(Run.state == state)
         async with runtime.db.read(ALL_TENANTS) as session:
-            return list(await session.scalars(query))
+            found = list(await session.scalars(query))
+        return found, await names_by_id(runtime)
 
+    found, names = with_runtime(work)
     rows = [
-        {"id": r.id, "tenant": r.tenant_id, "feature": r.feature, "state": r.state, "error": r.error_code or ""}
-        for r in with_runtime(work)
+        {
+            "id": r.id,
+            "tenant": names.get(r.tenant_id),
+            "tenant_id": r.tenant_id,
+            "feature": r.feature,
+            "state": r.state,
+            "error": r.error_code,
+            "created": r.created_at,
+        }
+        for r in found
     ]
     show(rows, as_json=as_json, empty="No runs.")
 
@@ -64,7 +76,7 @@ def show_run(run_id: str, as_json: Json = False) -> None:
             "effect": call.effect,
             "rule": call.rule,
             "state": call.state,
-            "found": call.resolution or "",
+            "found": call.resolution,
             "key": call.idempotency_key,
         }
         for call in with_runtime(work)
@@ -82,25 +94,37 @@ def kill_run(run_id: str, reason: Because, dry_run: DryRun = False) -> None:
 
 @approvals.command("list")
 def list_approvals(as_json: Json = False) -> None:
-    """Questions waiting for a decision, oldest first."""
+    """Questions waiting for a decision, oldest first, with the untrusted text that each run had read."""
 
-    async def work(runtime: Runtime) -> list[Approval]:
+    async def work(runtime: Runtime) -> tuple[list[Approval], dict[str, QuestionContext], dict[str, str]]:
         query = select(Approval).where(Approval.state == "pending").order_by(Approval.id).limit(200)
         async with runtime.db.read(ALL_TENANTS) as session:
-            return list(await session.scalars(query))
+            found = list(await session.scalars(query.options(*SHOWN_TO_APPROVER)))
+        return found, await contexts(runtime.db, ALL_TENANTS, found), await names_by_id(runtime)
 
+    found, known, names = with_runtime(work)
     rows = [
         {
             "id": a.id,
             "run": a.run_id,
+            "tenant": names.get(a.tenant_id),
+            "tenant_id": a.tenant_id,
             "tool": a.tool,
             "effect": a.effect,
+            "tainted": None if _untrusted(known, a) is None else bool(_untrusted(known, a)),
+            "untrusted": _untrusted(known, a),
             "asked": a.created_at,
             "expires": a.expires_at,
         }
-        for a in with_runtime(work)
+        for a in found
     ]
     show(rows, as_json=as_json, empty="Nothing waits for a decision.")
+
+
+def _untrusted(known: dict[str, QuestionContext], approval: Approval) -> list[str] | None:
+    """What the run had read, each with its kind; None where that was deleted."""
+    read = known.get(approval.id, UNKNOWN).untrusted
+    return None if read is None else [f"{source.kind} {source.name}" for source in read]
 
 
 @approvals.command("expire")
@@ -143,14 +167,21 @@ def switch_off(name: str, reason: Because, dry_run: DryRun = False) -> None:
 def verify_audit(as_json: Json = False) -> None:
     """Recompute every tenant's hash chain; exit 1 when one is broken."""
 
-    async def work(runtime: Runtime) -> list[ChainReport]:
+    async def work(runtime: Runtime) -> tuple[list[ChainReport], dict[str, str]]:
         async with runtime.db.read(ALL_TENANTS) as session:
             tenant_ids = list(await session.scalars(select(AuditHead.tenant_id).order_by(AuditHead.tenant_id)))
-        return [await trail.verify(runtime.db, ALL_TENANTS, tenant_id) for tenant_id in tenant_ids]
+        reports = [await trail.verify(runtime.db, ALL_TENANTS, tenant_id) for tenant_id in tenant_ids]
+        return reports, await names_by_id(runtime)
 
-    reports = with_runtime(work)
+    reports, names = with_runtime(work)
     rows = [
-        {"chain": r.tenant_id, "events": r.events, "verdict": "intact" if r.intact else f"broken at {r.broken_at}"}
+        {
+            "tenant": names.get(r.tenant_id),
+            "tenant_id": r.tenant_id,
+            "events": r.events,
+            "intact": r.intact,
+            "broken_at": r.broken_at,
+        }
         for r in reports
     ]
     show(rows, as_json=as_json, empty="No chains.")

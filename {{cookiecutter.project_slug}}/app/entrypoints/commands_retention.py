@@ -19,9 +19,12 @@ def show_retention(as_json: Json = False) -> None:
 
     async def work(runtime: Runtime) -> list[dict[str, object]]:
         names = {tenant.id: tenant.name for tenant in await runtime.members.tenants()}
-        default = {"tenant": "(default)", **runtime.retention.periods.default.model_dump()}
+        default = {"tenant": "(default)", "tenant_id": None, **runtime.retention.periods.default.model_dump()}
         by_tenant = await runtime.retention.periods.by_tenant()
-        return [default, *({"tenant": names[id_], **periods.model_dump()} for id_, periods in by_tenant.items())]
+        return [
+            default,
+            *({"tenant": names[id_], "tenant_id": id_, **periods.model_dump()} for id_, periods in by_tenant.items()),
+        ]
 
     show(with_runtime(work), as_json=as_json, empty="")
 

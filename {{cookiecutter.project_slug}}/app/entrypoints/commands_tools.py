@@ -92,11 +92,11 @@ def _live(servers: ToolServers, name: str, egress: Egress) -> Manifest:
         raise ToolServersInvalid(f"{name} does not answer ({type(error).__name__})") from None
 
 
-def _state(servers: ToolServers, name: str) -> str:
+def _state(servers: ToolServers, name: str) -> str | None:
     try:
         return servers.pinned(name).digest[:16]
     except ToolServersInvalid:
-        return "no"
+        return None
 
 
 def _show_change(before: Manifest, after: Manifest) -> None:

@@ -1,9 +1,11 @@
-"""One client's connection: a head that is too long or too slow ends it, before any part of the service is asked.
+"""One client's connection: a head that is too long or too slow ends it, before any part of the service is asked, and
+so does a client that does not read its answer.
 
-The server's own parser puts no limit on either. Gate: validation.
+The server's own parser puts no limit on any of these. Gate: validation.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextvars import Context
 from typing import Any, ClassVar
 
@@ -14,6 +16,7 @@ from app.api.context import request_id
 from app.api.problems import problem
 from app.db.base import new_id
 from app.errors import AppError, HeadersTooLarge, RequestMalformed, RequestTimedOut, RequestTooLarge
+from app.telemetry.metrics import STALLED_CONNECTIONS
 
 MOST_HEAD_BYTES = 64_000
 HEAD_SECONDS = 10.0
@@ -26,8 +29,10 @@ class _Lingering:
 
     Closed with bytes unread, the kernel resets the connection, and the answer may be lost with it."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, on_close: Callable[[], None]
+    ) -> None:
+        self._transport, self._loop, self._on_close = transport, loop, on_close
         self.is_whole = True  # nothing of a request is outstanding
         self.closing = False
 
@@ -38,6 +43,7 @@ class _Lingering:
         return self.closing or self._transport.is_closing()
 
     def close(self) -> None:
+        self._on_close()  # a transport that is closed first sends what it still has, for as long as that takes
         if self.is_whole or self.is_closing():
             self._transport.close()
             return
@@ -68,15 +74,38 @@ class _UnchunkedCycle(RequestResponseCycle):
 
 class BoundedConnection(HttpToolsProtocol):
     most_bytes: ClassVar[int] = 0  # of one request, as it comes over the wire
+    stall_seconds: ClassVar[float] = 30.0  # how long an answer may wait for its client to read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._line = _Lingering(transport, self.loop)
+        self._line = _Lingering(transport, self.loop, self._await_reader)
         super().connection_made(self._line)  # type: ignore[arg-type]
         self._received, self._in_head = 0, True
+        self._stalled: asyncio.TimerHandle | None = None
         self._patience = self.loop.call_later(HEAD_SECONDS, self._too_slow, context=Context())
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stalled is not None and not self._line.is_closing():
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _await_reader(self) -> None:
+        """End the connection unless its client reads in time: what waits for it is held in memory until then."""
+        if self._stalled is None:
+            self._stalled = self.loop.call_later(self.stall_seconds, self._end_stalled, context=Context())
+
+    def _end_stalled(self) -> None:
+        STALLED_CONNECTIONS.inc()
+        self._line.abort()  # the request's work is told, as when a client hangs up
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._patience.cancel()
+        if self._stalled is not None:
+            self._stalled.cancel()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -138,7 +167,10 @@ class BoundedConnection(HttpToolsProtocol):
         self.transport.close()
 
 
-def bounded(max_body_bytes: int) -> type[BoundedConnection]:
-    """The connections of a server whose requests' bodies have at most so many bytes."""
-    limit: dict[str, Any] = {"most_bytes": MOST_HEAD_BYTES + CHUNKED * max_body_bytes}
+def bounded(max_body_bytes: int, stall_seconds: float) -> type[BoundedConnection]:
+    """The connections of a server whose requests' bodies have at most so many bytes, and whose clients read."""
+    limit: dict[str, Any] = {
+        "most_bytes": MOST_HEAD_BYTES + CHUNKED * max_body_bytes,
+        "stall_seconds": stall_seconds,
+    }
     return type("Connection", (BoundedConnection,), limit)

@@ -81,7 +81,7 @@ async def _serve(settings: Settings) -> None:
 def _config(app: object, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=bounded(settings.request_max_bytes),
+        http=bounded(settings.request_max_bytes, settings.client_stall_s),
         ws="none",
         log_config=None,
         access_log=False,

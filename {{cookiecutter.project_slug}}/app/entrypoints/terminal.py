@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -39,11 +40,21 @@ def _has_surrogates(text: str) -> bool:
     return any("\ud800" <= char <= "\udfff" for char in text)
 
 
+class Share(float):
+    """A part of something, such as 0.02: a number in JSON, and per cent for people."""
+
+    def __str__(self) -> str:
+        return f"{self:+.2%}"
+
+
 def show(rows: Sequence[dict[str, Any]], *, as_json: bool, empty: str) -> None:
-    """Print records as a table, or as one JSON document."""
+    """Print records as a table, or as one JSON document.
+
+    Records hold values and not their words: None, booleans, numbers, lists and datetimes, amounts of money as decimal
+    strings. Raises TypeError for what has no form in JSON."""
     if as_json:
         is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-        print(json.dumps(rows, default=str, ensure_ascii=not is_unicode))
+        print(json.dumps(rows, default=_in_json, ensure_ascii=not is_unicode))
         return
     if not rows:
         out.print(empty, style="dim")
@@ -57,6 +68,25 @@ def show(rows: Sequence[dict[str, Any]], *, as_json: bool, empty: str) -> None:
     Console(width=max(out.width, WIDE)).print(table, crop=False, no_wrap=True, overflow="ignore", soft_wrap=True)
 
 
+def _in_json(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # RFC 3339, as the API does; the store's times are UTC
+    raise TypeError(f"{type(value).__name__} has no form in JSON: give a value that has")
+
+
 def _plain(value: Any) -> Text:
     """Stored text as text: neither markup nor escape sequences of it reach the terminal."""
-    return Text("".join(char if char.isprintable() else "?" for char in str(value)))
+    return Text("".join(char if char.isprintable() else "?" for char in _in_words(value)))
+
+
+def _in_words(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M:%S}Z"
+        case list() | tuple():
+            return ", ".join(map(str, value)) or "-"
+    return str(value)

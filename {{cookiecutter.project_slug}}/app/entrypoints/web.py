@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
@@ -27,12 +27,14 @@ from app.api import (
     switches,
     usage,
 )
+from app.api.body_gate import BodyGate, HeldBodies
 from app.api.limit_storage import PER_PROCESS
 from app.api.limits import RateLimits
 from app.api.middleware import RequestEnvelope, security_headers
+from app.api.query import require_known_query
 from app.bootstrap import open_runtime
 from app.budgets.caps import Caps
-from app.console import key_pages, pages
+from app.console import decision_pages, key_pages, pages
 from app.draining import Drain
 from app.features import FEATURES
 from app.gateway.catalog import Catalog
@@ -68,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=service.description,
         version=service.version,
         lifespan=lifespan,
+        dependencies=[Depends(require_known_query)],
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -85,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.include_router(feature.router)
     pages.install(app)
     app.include_router(key_pages.router)
+    app.include_router(decision_pages.router)
     roles = Roles.load(settings.config_dir / "roles.toml")
     known = {
         "features": [feature.name for feature in FEATURES],
@@ -96,6 +100,9 @@ def create_app(settings: Settings) -> FastAPI:
     limits_of_a_run = RunLimits.of(settings, Caps.load(settings.config_dir / "budgets.toml").run_micro)
     version = contract.ContractFile.load(settings.config_dir / "contract.toml").version
     contract.install(app, known, limits_of_a_run, version)
+    # Innermost first: an answer about a body has the headers that let a page of an allowed origin read it.
+    bodies = HeldBodies(settings.request_bytes_in_flight, settings.request_max_bytes)
+    app.add_middleware(BodyGate, max_bytes=settings.request_max_bytes, bodies=bodies)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -113,7 +120,6 @@ def create_app(settings: Settings) -> FastAPI:
         )
     app.add_middleware(
         RequestEnvelope,
-        max_bytes=settings.request_max_bytes,
         limits=limits,
         headers=security_headers(https=settings.public_url.startswith("https://")),
     )
@@ -139,11 +145,11 @@ def create_operations_app(settings: Settings, prompts: dict[str, str], *, housek
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     problems.install(app)
 
-    @app.get("/metrics")
+    @app.api_route("/metrics", methods=["GET", "HEAD"])
     async def metrics() -> Response:
         return Response(generate_latest(served), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/version")
+    @app.api_route("/version", methods=["GET", "HEAD"])
     async def version() -> JSONResponse:
         service = settings.service
         return JSONResponse({"name": service.name, "version": service.version, "prompts": prompts})

@@ -18,6 +18,10 @@ LIMIT_STORAGE_FAILURES = Counter(
     "Failed or slow questions to the shared rate limit storage; this process counts for itself meanwhile",
     registry=REGISTRY,
 )
+BODY_BYTES = Gauge("http_request_body_bytes", "Bytes of request bodies that this process holds", registry=REGISTRY)
+STALLED_CONNECTIONS = Counter(
+    "http_stalled_connections_total", "Connections ended because their client did not read", registry=REGISTRY
+)
 RUNS = Counter("ai_runs_total", "Runs that ended, by outcome", ["feature", "outcome"], registry=REGISTRY)
 MODEL_CALLS = Counter("ai_model_calls_total", "Attempts at a provider", ["model", "outcome"], registry=REGISTRY)
 MODEL_RETRIES = Counter("ai_model_retries_total", "Requests asked again", ["model"], registry=REGISTRY)

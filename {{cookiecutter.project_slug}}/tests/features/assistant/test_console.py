@@ -1,9 +1,11 @@
 """The operator console: sign in, decide, see the cost; and what it refuses."""
 
 import re
+from html.parser import HTMLParser
 from typing import Any
 
 import httpx2
+import pytest
 
 from gates.rig.people import Person
 from gates.rig.plain_http import PLAIN
@@ -28,6 +30,24 @@ def _field(page: str, name: str) -> str:
     return found[1]
 
 
+class _Form(HTMLParser):
+    """The fields of a page, as a browser would send them again."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.values, self.checked, self.described = dict[str, str](), dict[str, str](), dict[str, str]()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        its = dict(attrs)
+        name, value = its.get("name") or "", its.get("value") or ""
+        if tag == "input" and its.get("type") == "radio":
+            self.checked |= {name: value} if "checked" in its else {}
+        elif tag == "input":
+            self.values[name] = value
+            self.described[name] = its.get("aria-describedby") or ""
+
+
 def _decision(question: dict[str, Any], choice: str = "approve") -> dict[str, str]:
     return {f"digest:{question['id']}": question["digest"], f"decision:{question['id']}": choice}
 
@@ -48,13 +68,58 @@ def test_an_approver_decides_in_the_console(service: Service) -> None:
         assert "Nothing was chosen" in nothing.text
         done = browser.post("/console/approvals", data=form)
         assert done.status_code == 200
+        assert done.url.path == "/console", "a reload must not send the decision again"
         assert "create_ticket: approved" in done.text
         assert "create_ticket: approved" not in browser.get("/console").text, "a notice is shown once"
         again = browser.post("/console/approvals", data=form)
-        assert again.url.path == "/console", "a reload must not send the decision again"
+        assert again.status_code == 409
         assert "decided already" in again.text
         service.run_until(member, run_id, "succeeded")
         assert "succeeded" in browser.get("/console").text
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "no", "x" * 301, "the \0 character"])
+def test_a_refused_reason_loses_nothing_that_was_typed_or_chosen(service: Service, reason: str) -> None:
+    """Fault 33: the message stands at the field, and the page can be sent again as it is."""
+    member, approver = service.people(["member"], ["approver"])
+    run_ids = [service.start_run(member, f"Create a ticket: the printer {n} is jammed.").json()["id"] for n in "ab"]
+    for run_id in run_ids:
+        service.run_until(member, run_id, "waiting")
+    with _browser(service) as browser:
+        page = _sign_in(browser, approver)
+        assert "(3 to 300 characters)" in page
+        questions = [service.pending(approver, run_id)[0] for run_id in run_ids]
+        chosen = _decision(questions[0], "deny") | _decision(questions[1])
+        form = {"csrf": _field(page, "csrf"), **chosen, "reason": reason}
+        refused = browser.post("/console/approvals", data=form)
+        assert refused.status_code == 422
+        seen = _Form(refused.text)
+        assert seen.values["reason"] == reason.replace("\0", "⟨U+0000⟩")
+        assert [seen.checked[f"decision:{each['id']}"] for each in questions] == ["deny", "approve"]
+        assert seen.described["reason"] == "reason-error"
+        assert 'id="reason-error" role="alert">' in refused.text
+        assert all(service.pending(approver, run_id) for run_id in run_ids), "nothing was decided"
+        decided = browser.post("/console/approvals", data={**form, "reason": "as it should be"})
+        assert "create_ticket: denied" in decided.text
+        assert "create_ticket: approved" in decided.text
+
+
+def test_a_refused_decision_loses_nothing_either(service: Service) -> None:
+    """Fault 33, of the same kind: the form is complete, and the service declines what it says."""
+    member, approver = service.people(["member"], ["approver"])
+    run_id = service.start_run(member, TASK).json()["id"]
+    service.run_until(member, run_id, "waiting")
+    with _browser(service) as browser:
+        page = _sign_in(browser, approver)
+        [question] = service.pending(approver, run_id)
+        form = {"csrf": _field(page, "csrf"), **_decision(question), "reason": "it <is> jammed"}
+        nothing = browser.post("/console/approvals", data={**form, f"decision:{question['id']}": ""})
+        stale = browser.post("/console/approvals", data={**form, f"digest:{question['id']}": "0" * 64})
+        for refused in (nothing, stale):
+            assert refused.status_code == 409
+            assert _Form(refused.text).values["reason"] == "it <is> jammed"
+        assert _Form(stale.text).checked[f"decision:{question['id']}"] == "approve"
+        assert service.pending(approver, run_id)
 
 
 def test_who_asked_is_named_and_gets_no_buttons(service: Service) -> None:
