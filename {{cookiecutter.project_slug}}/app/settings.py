@@ -6,7 +6,6 @@ Gate: deployment.
 """
 
 import os
-import re
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 
 from app.config_files import ServiceIdentity, SettingsInvalid
+from app.setting_oidc import oidc_gaps
 from app.setting_types import Names, Networks, Secrets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -193,7 +193,7 @@ class Settings(BaseSettings):
             problems.append(f"MODEL_API_KEY: needed because MODEL_PROVIDER is {self.model_provider}")
         if not self.require_distinct_key_holders and self.oidc_issuer:
             problems.append("REQUIRE_DISTINCT_KEY_HOLDERS: off only without OIDC_ISSUER, where people sign in")
-        return [*problems, *self._oidc_gaps(), *self._unsafe_edge()]
+        return [*problems, *oidc_gaps(self), *self._unsafe_edge()]
 
     def _unsafe_edge(self) -> list[str]:
         """What is wrong with how requests reach the service."""
@@ -210,34 +210,6 @@ class Settings(BaseSettings):
             problems.append("REQUEST_BYTES_IN_FLIGHT: at least REQUEST_MAX_BYTES, or nobody can send that much")
         if self.operations_port and self.operations_port == self.port:
             problems.append("OPERATIONS_PORT: must differ from PORT")
-        return problems
-
-    def _oidc_gaps(self) -> list[str]:
-        api = {
-            "OIDC_ISSUER": self.oidc_issuer,
-            "OIDC_AUDIENCE": self.oidc_audience,
-            "OIDC_JWKS_URL": self.oidc_jwks_url,
-        }
-        console = {
-            "OIDC_CLIENT_ID": self.oidc_client_id,
-            "OIDC_AUTHORIZATION_URL": self.oidc_authorization_url,
-            "OIDC_TOKEN_URL": self.oidc_token_url,
-        }
-        problems = []
-        for group, needed in ((api, any((api | console).values())), (console, any(console.values()))):
-            problems += [
-                f"{name}: needed with the other OIDC settings" for name, v in group.items() if needed and not v
-            ]
-        if self.oidc_client_id and self.oidc_client_id == self.oidc_audience and self.oidc_token_type.upper() == "JWT":
-            problems.append("OIDC_AUDIENCE: must differ from OIDC_CLIENT_ID, or identity tokens pass for access tokens")
-        unsafe = [name for name in self.oidc_algorithms if not re.fullmatch(r"(RS|PS|ES)(256|384|512)|EdDSA", name)]
-        if unsafe or not self.oidc_algorithms:
-            problems.append("OIDC_ALGORITHMS: RS, PS or ES with 256, 384 or 512, or EdDSA")
-        plain = [
-            name for name, url in (api | console).items() if name.endswith("_URL") and url and url[:8] != "https://"
-        ]
-        if self.environment in {"staging", "production"}:
-            problems += [f"{name}: must be an https:// address" for name in plain]
         return problems
 
     def _production_gaps(self) -> list[str]:

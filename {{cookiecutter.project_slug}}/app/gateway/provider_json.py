@@ -135,7 +135,7 @@ def _writable(value: Any) -> Any:
 def _choice(choice: Any, said: Literal["message", "delta"], at: int) -> Body:
     if not isinstance(choice, dict):
         raise UnexpectedModelBehavior("a choice that is no object")
-    told = choice.get(said)
+    told: Any = choice.get(said)
     if told is None and said == "delta":
         told = {}
     index = at if choice.get("index") is None else choice["index"]

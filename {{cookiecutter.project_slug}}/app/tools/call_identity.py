@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
 
@@ -45,9 +46,8 @@ def distinct(messages: Sequence[ModelMessage], response: ModelResponse) -> Model
             while not call_id or plain_id(call_id) in taken:
                 call_id = "call_" + _digest(f"{turn}:{place}:{call_id}")[:24]
             taken.add(plain_id(call_id))
-            parts[place] = replace(
-                part, tool_call_id=call_id, args=NO_ARGUMENTS if says_nothing(part.args) else part.args
-            )
+            arguments: Any = NO_ARGUMENTS if says_nothing(part.args) else part.args
+            parts[place] = replace(part, tool_call_id=call_id, args=arguments)
     return replace(response, parts=parts)
 
 

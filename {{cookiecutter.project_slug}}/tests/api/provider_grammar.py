@@ -35,7 +35,7 @@ ANYTHING: Text = st.recursive(SCALARS, _around, max_leaves=6)
 
 
 @st.composite
-def _fields(draw: st.DrawFn, **fields: Text) -> str:
+def _fields(draw: st.DrawFn, /, **fields: Text) -> str:
     """An object of the interface in which each field is right more often than not."""
     pairs: list[tuple[str, str]] = []
     for name, right in fields.items():

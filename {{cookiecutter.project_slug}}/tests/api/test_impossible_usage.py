@@ -45,7 +45,7 @@ def _booked(world: World, who: Person, way: str, usage: dict[str, Any]) -> tuple
         assert asked_chat(world, who, script, stream=way == "stream").code == ""
     columns = "state, held_micro, cost_micro, input_tokens, output_tokens"
     [row] = world.sql(f"SELECT {columns} FROM model_calls WHERE member_id = ?", who.member_id)  # noqa: S608
-    return row  # type: ignore[return-value]
+    return row
 
 
 def _disputes(world: World, who: Person) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from gates.rig.world import CONTEXT_TOKENS, World, final, opened
 from tests.api.provider_grammar import STREAM, WHOLE
 
 EXAMPLES = int(os.environ.get("PROVIDER_EXAMPLES", "25"))
-WITHIN = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+WITHIN: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
 MAX_OUTPUT = 900
 SAYS_DATA = {"role": "assistant", "content": "Write to ada@example.com."}  # so that something is put back
 

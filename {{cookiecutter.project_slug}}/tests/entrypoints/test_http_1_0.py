@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -27,11 +27,11 @@ def who(world: World) -> Person:
 
 
 def _answer(
-    world: World, who: Person, request: str, body: bytes = b"", **headers: str
+    world: World, who: Person, request: str, body: bytes = b"", headers: Mapping[str, str] | None = None
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and the rest of what comes until the service closes the connection."""
     lines = [request, "Host: service", f"Authorization: Bearer {who.key}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"] if body else []
     with socket.create_connection(("127.0.0.1", world.service.port), timeout=REQUEST_SECONDS) as line:
         line.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
@@ -51,7 +51,7 @@ def _chat(world: World, *, stream: bool) -> bytes:
 def test_a_chat_stream_ends_with_the_connection(world: World, who: Person, headers: dict[str, str]) -> None:
     """fault 27: HTTP/1.0 knows no chunks and waits for no 100, whatever else its headers say."""
     body = _chat(world, stream=True)
-    status, told, sent = _answer(world, who, "POST /v1/chat/completions HTTP/1.0", body, **headers)
+    status, told, sent = _answer(world, who, "POST /v1/chat/completions HTTP/1.0", body, headers=headers)
     assert (status, told["connection"]) == (200, "close")
     assert not {"transfer-encoding", "content-length"} & told.keys()
     *events, end, nothing = sent.decode().split("\n\n")
@@ -64,7 +64,7 @@ def test_a_chat_stream_ends_with_the_connection(world: World, who: Person, heade
 def test_the_events_of_a_run_end_with_the_connection(world: World, who: Person, headers: dict[str, str]) -> None:
     """fault 27"""
     ran = world.run(who, final())
-    status, told, sent = _answer(world, who, f"GET /v1/runs/{ran.id}/events HTTP/1.0", **headers)
+    status, told, sent = _answer(world, who, f"GET /v1/runs/{ran.id}/events HTTP/1.0", headers=headers)
     assert (status, told["connection"]) == (200, "close")
     assert not {"transfer-encoding", "content-length"} & told.keys()
     events = [event.split("\n") for event in sent.decode().strip().split("\n\n")]
@@ -76,7 +76,7 @@ def test_the_events_of_a_run_end_with_the_connection(world: World, who: Person, 
 @pytest.mark.parametrize("request_line", ["GET /v1/runs", "GET /livez", "GET /nowhere", "HEAD /v1/runs"])
 def test_any_other_answer_has_a_length(world: World, who: Person, request_line: str, headers: dict[str, str]) -> None:
     """fault 27"""
-    _, told, sent = _answer(world, who, f"{request_line} HTTP/1.0", **headers)
+    _, told, sent = _answer(world, who, f"{request_line} HTTP/1.0", headers=headers)
     assert "transfer-encoding" not in told
     assert told["connection"] == "close"
     assert len(sent) == (0 if request_line.startswith("HEAD") else int(told["content-length"]))
@@ -85,7 +85,9 @@ def test_any_other_answer_has_a_length(world: World, who: Person, request_line: 
 def test_a_chat_whose_caller_waits_for_a_100_gets_its_answer_first(world: World, who: Person) -> None:
     """fault 27, a further input: `Expect` means nothing in HTTP/1.0 (RFC 9110, 10.1.1)."""
     body = _chat(world, stream=False)
-    status, told, sent = _answer(world, who, "POST /v1/chat/completions HTTP/1.0", body, Expect="100-continue")
+    status, told, sent = _answer(
+        world, who, "POST /v1/chat/completions HTTP/1.0", body, headers={"Expect": "100-continue"}
+    )
     assert (status, int(told["content-length"])) == (200, len(sent))
     assert json.loads(sent)["choices"][0]["message"]["content"] == "one two three"
 
@@ -93,7 +95,7 @@ def test_a_chat_whose_caller_waits_for_a_100_gets_its_answer_first(world: World,
 def test_a_newer_client_is_sent_the_same_stream_in_chunks(world: World, who: Person) -> None:
     body = _chat(world, stream=True)
     line = "POST /v1/chat/completions HTTP/1.1"
-    status, told, _ = _answer(world, who, line, body, Connection="close")
+    status, told, _ = _answer(world, who, line, body, headers={"Connection": "close"})
     assert (status, told["transfer-encoding"]) == (200, "chunked")
 
 

@@ -52,7 +52,9 @@ def test_a_stream_says_the_same_wherever_it_is_cut(
     sent = [None, *pieces] if said is None or len(pieces) % 2 else pieces
     deltas: list[dict[str, Any]] = [{"tool_calls": [{"id": "a", "function": {"name": "f"}, **places}]}]
     deltas += [{"tool_calls": [{"function": {"arguments": piece}, **places}]} for piece in sent]
-    chunks = [{"choices": [{"index": choice, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    chunks: list[dict[str, Any]] = [
+        {"choices": [{"index": choice, "delta": delta, "finish_reason": None}]} for delta in deltas
+    ]
     chunks.append({"choices": [{"index": choice, "delta": {}, "finish_reason": "tool_calls"}]})
     told = ""
     for chunk in chunks:

@@ -121,7 +121,7 @@ def test_an_answer_without_its_fields_is_asked_for_again(world: World, said: str
     assert ran.state["state"] == "succeeded", ran.state
 
 
-CALLS = st.lists(
+CALLS: st.SearchStrategy[list[ToolCallPart]] = st.lists(
     st.builds(ToolCallPart, st.just("t"), st.none() | st.text(max_size=5), st.text("ab/ \ud800\0", max_size=3)),
     max_size=4,
 )
