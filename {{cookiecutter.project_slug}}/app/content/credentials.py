@@ -12,8 +12,12 @@ from app.content.vendor_keys import vendor_keys
 Span = tuple[int, int]
 MAX_KEY = 16_000  # characters of a private key: one of RSA with 16,384 bits has 12,700
 
-_PEM = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----")
-_PEM_END = re.compile(r"-----END (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----|---- END SSH2 ENCRYPTED PRIVATE KEY ----")
+_PEM = re.compile(
+    r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----"
+)
+_PEM_END = re.compile(
+    r"-----END (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----|---- END SSH2 ENCRYPTED PRIVATE KEY ----"
+)
 # Of a key without its end: lines of headers, then runs of base64 with no more than a line break between them.
 _PEM_BODY = re.compile(
     r"(?:(?:\s|\\[nr]){0,8}(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset|MessageID|Subject|x-[\w-]{1,30}): ?"
@@ -42,7 +46,10 @@ _FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
             rf"|{_NOT_A_VALUE}[^\s\"',;]{{8,4000}})"
         ),
     ),
-    (("bearer ", "basic "), re.compile(r"(?i)(?<![\w-])(?:bearer|basic)\s{1,3}(?=[^\s\"']{0,200}\d)([\w.~+/-]{16,4000}={0,2})")),
+    (
+        ("bearer ", "basic "),
+        re.compile(r"(?i)(?<![\w-])(?:bearer|basic)\s{1,3}(?=[^\s\"']{0,200}\d)([\w.~+/-]{16,4000}={0,2})"),
+    ),
     (("cookie:",), re.compile(r"(?i)(?<![\w-])(?:set-)?cookie:[ \t]{0,3}([^\r\n]{3,4000})")),
     (  # a setting: the sign stands right behind its name, so anything that looks like a value is one
         ("passw", "pwd", "passphrase"),

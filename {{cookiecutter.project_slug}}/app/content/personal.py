@@ -18,6 +18,7 @@ from app.content.phone_numbers import phone_numbers
 
 LONGEST_PIECE = 32_768  # characters looked at together; a value at a seam is still whole in one of two pieces
 OVERLAP = 1_000  # longer than any value that has a form here
+LONGEST_LABELLED = 200  # characters of a value whose field's name is looked at as well
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ _IP_FORM = (
 _FORMS: dict[str, tuple[str, Callable[[str], bool] | None]] = {
     "email": (_EMAIL_FORM, None),
     "iban": (r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,4})?\b", _is_iban),
-    "card": (r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)", _is_card),
-    "ssn": (r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])", ssn.is_valid),
+    "card": (r"(?<![^\W_])(?<!\d[.-])\d(?:[ -]?\d){12,18}(?![^\W_]|[.-]\d)", _is_card),
+    "ssn": (r"(?<![^\W_])(?<!\d-)\d{3}-\d{2}-\d{4}(?![^\W_]|-\d)", ssn.is_valid),
     "ip": (_IP_FORM, _is_address),
     "mac": (r"(?<![\w:-])[0-9A-Fa-f]{2}(?:(?::[0-9A-Fa-f]{2}){5}|(?:-[0-9A-Fa-f]{2}){5})(?![\w:-])", None),
 }
@@ -119,10 +120,20 @@ def _of_forms(text: str) -> list[Found]:
     return found
 
 
-def replaced(text: str, substitute: Callable[[str, str], str]) -> str:
+def find_labelled(text: str, label: str) -> list[Found]:
+    """Every value found in a text that is called `label` where it stands: a field's name, a column's, a setting's."""
+    found = find(text)
+    if found or not label or not text or max(len(text), len(label)) > LONGEST_LABELLED:
+        return found
+    before = f'{label}="'
+    inside = (Found(each.start - len(before), each.end - len(before), each.kind) for each in find(f'{before}{text}"'))
+    return [each for each in inside if each.start >= 0 and each.end <= len(text)]
+
+
+def replaced(text: str, substitute: Callable[[str, str], str], label: str = "") -> str:
     """The text with every value replaced by `substitute(kind, value)`."""
     parts, at = [], 0
-    for each in find(text):
+    for each in find_labelled(text, label):
         parts += [text[at : each.start], substitute(each.kind, text[each.start : each.end])]
         at = each.end
     return "".join([*parts, text[at:]])

@@ -8,10 +8,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
+from app.setting_types import PHONE_REGIONS
+
 Span = tuple[int, int]
 MAX_CHECKS = 2_000  # of one text; what is left is taken by its form alone, so that a long list costs no more
 LOOK_BACK = 40  # characters before a number that may say what it is
-_regions: list[str] = ["US", "GB", "DE", "FR", "ES", "IT", "NL", "IN", "BR", "IL"]
+_regions = list(PHONE_REGIONS)
 
 # How numbers are written in ways that nothing else is, the reserved ones of examples and films included.
 _FORM = re.compile(
@@ -55,7 +57,13 @@ def _apart(text: str, form: re.Pattern[str], is_one: Callable[[re.Match[str]], b
     end = -1
     for match in form.finditer(text):
         start = match.start()
-        if start >= 2 and text[start - 2].isdigit() and text[start - 1] in " -" and end != start - 1 and match[0][0] != "+":
+        if (
+            start >= 2
+            and text[start - 2].isdigit()
+            and text[start - 1] in " -"
+            and end != start - 1
+            and match[0][0] != "+"
+        ):
             continue
         if is_one(match):
             end = match.end()
