@@ -13,9 +13,10 @@ from gates.rig.world import World
 MAIL, SSN, CARD = "ada.lovelace@mail.rig.test", "536-90-4399", "4111111111111111"
 NAME, CALL = f"note-{SSN}", f"call-{SSN}"
 KEY_LINES = "MIIFDjBABgkqhkiG9w0BBQ0wMzAbBgkqhkiG9w0BBQwwDgQI\nUmlnVGVzdFJpZ1Rlc3RSaWdUZXN0UmlnVGVzdFJpZw=="
+BEGIN, END = "-----BEGIN {} PRIVATE KEY-----\n", "\n-----END {} PRIVATE KEY-----"
 CREDENTIALS = {
-    "a private key under a password": f"-----BEGIN ENCRYPTED PRIVATE KEY-----\n{KEY_LINES}\n-----END ENCRYPTED PRIVATE KEY-----",
-    "a private key without its end": f"-----BEGIN RSA PRIVATE KEY-----\n{KEY_LINES}",
+    "a private key under a password": BEGIN.format("ENCRYPTED") + KEY_LINES + END.format("ENCRYPTED"),
+    "a private key without its end": BEGIN.format("RSA") + KEY_LINES,
     "a PGP key": f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{KEY_LINES}\n-----END PGP PRIVATE KEY BLOCK-----",
     "an address with a password": "postgresql://svc:" + "rig-pass-1@db.rig.test:5432/app",
     "a header": "Authorization: Basic " + "cmlnOnJpZy1wYXNzd29yZA==",

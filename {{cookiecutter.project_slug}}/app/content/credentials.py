@@ -6,6 +6,7 @@ costs time in proportion to its length. Gate: validation.
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from app.content.vendor_keys import vendor_keys
 
@@ -83,8 +84,8 @@ _LONG = re.compile(r"\w{24}")
 # Names of things that are no secrets, in the interfaces of providers and payment services.
 _IDENTIFIERS = frozenset({
     "acct", "asst", "batch", "call", "chatcmpl", "ch", "cmpl", "cs", "cus", "evt", "fc", "file", "ft", "ftjob", "gen",
-    "in", "item", "modr", "msg", "msgbatch", "pi", "pm", "price", "prod", "req", "resp", "rs", "run", "srvtoolu", "step",
-    "sub", "thread", "toolu", "trace", "txn", "vs", "ws",
+    "in", "item", "modr", "msg", "msgbatch", "pi", "pm", "price", "prod", "req", "resp", "rs", "run", "srvtoolu",
+    "step",    "sub", "thread", "toolu", "trace", "txn", "vs", "ws",
 })  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def _of_forms(text: str) -> Iterator[Span]:
 def _is_random(text: str) -> bool:
     """Whether letters and digits follow each other as a generator lays them, and not as words and numbers do."""
     classes = "".join("d" if char.isdigit() else "u" if char.isupper() else "l" for char in text)
-    changes = sum(one != other for one, other in zip(classes, classes[1:], strict=False))
+    changes = sum(one != other for one, other in pairwise(classes))
     return len(set(classes)) == 3 and changes >= 0.4 * (len(text) - 1)
 
 

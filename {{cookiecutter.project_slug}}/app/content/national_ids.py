@@ -88,7 +88,8 @@ _LETTERED = (  # with letters in fixed places
     (r"[A-Z]{5}\d{4}[A-Z]", ("in_.pan",)),
     (r"\d{9}[A-Z]{2}\d", ("pt.cc",)),
     (r"\d{8} \d [A-Z]{2}\d", ("pt.cc",)),
-    (r"(?:ATU|BE[01]|BG|CY|CZ|DE|DK|EE|EL|ES[A-Z0-9]|FI|FR[A-Z0-9]{2}|HR|HU|IE|IT|LT|LU|LV|MT|NL|PL|PT|RO|SE|SI|SK)[0-9A-Z]{7,12}", ("eu.vat",)),
+    (r"(?:ATU|BE[01]|BG|CY|CZ|DE|DK|EE|EL|ES[A-Z0-9]|FI|FR[A-Z0-9]{2}|HR|HU|IE|IT|LT|LU|LV|MT|NL|PL|PT|RO|SE|SI|SK)"
+     r"[0-9A-Z]{7,12}", ("eu.vat",)),
     (r"(?:GB|XI)\d{9}(?:\d{3})?", ("gb.vat",)),
     (r"(?:bc1|[13])[a-zA-HJ-NP-Z0-9]{25,62}", ("bitcoin",)),
 )  # fmt: skip
@@ -106,7 +107,8 @@ _WORD = re.compile(
     r"(?i)(?<![a-z])(?:ssn|itin|nino|nhs|sin|tfn|bsn|cpf|cnp|egn|pesel|nip|nif|nie|dni|rut|rrn|oib|hetu|jmbg|emso|asmens|amka|cuit"
     r"|cuil|nik|nric|aadhaar|aadhar|uid|pan|pin|vid|utr|idnr|steuer|rodn|rodné|rodne|personnummer|personal|personen|cpr|kennitala"
     r"|national|identity|identification|social|insurance|security|tax|taxpayer|fiscal|codice|s[ée]curit[ée]|sozial|burger"
-    r"|fødsels|fodsels|isikukood|tckn|t\.?c\.?|kimlik|ahv|avs|id[ _-]?(?:number|no|nr|card)|vat|ust|medicare|patient|citizen)"
+    r"|fødsels|fodsels|isikukood|tckn|t\.?c\.?|kimlik|ahv|avs|id[ _-]?(?:number|no|nr|card)|vat|ust|medicare|patient"
+    r"|citizen)"
 )
 LOOK_BACK = 48  # characters before a number that may say what it is
 

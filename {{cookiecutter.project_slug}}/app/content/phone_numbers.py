@@ -25,8 +25,8 @@ _FORM = re.compile(
 _CANDIDATE = re.compile(r"(?<![\w.,:+/#-])\+?\(?\d(?:[ ./()-]{0,2}\d){6,14}+(?![\w]|[.,:/-]\d)")
 _NATIONAL = re.compile(r"\(?0[1-9]|\+|\(\d{2,4}\)|[2-9]\d{2} [2-9]\d{2} \d{4}\Z|[6-9]\d{8}\Z")
 _WORD = re.compile(
-    r"(?i)(?:phone|telef|teléf|\btel\b|mobil|móvil|\bcell|cellul|call|\bring\b|\bdial|\bfax|whats ?app|\bsms\b|\btext me|\bhandy"
-    r"|numer|rufnummer|kontakt|contact|puhelin|téléphone|telemóvel|celular|reach (?:me|us)|\bmsisdn)"
+    r"(?i)(?:phone|telef|teléf|\btel\b|mobil|móvil|\bcell|cellul|call|\bring\b|\bdial|\bfax|whats ?app|\bsms\b|\btext me"
+    r"|\bhandy|numer|rufnummer|kontakt|contact|puhelin|téléphone|telemóvel|celular|reach (?:me|us)|\bmsisdn)"
 )
 
 

@@ -1,4 +1,7 @@
-"""What of a span leaves for the collector: no query of an address, no secret, no personal data. Gate: security, validation."""
+"""What of a span leaves for the collector: no query of an address, no secret, no personal data.
+
+Gate: security, validation.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +19,7 @@ _IS_QUERY = re.compile(r"(?:^|[._])(?:query|query_string|fragment)$")
 
 
 class ScrubbingExporter(SpanExporter):
-    """Hands another exporter copies of spans, scrubbed as logs are. A span itself cannot be changed once it has ended."""
+    """Hands another exporter copies of spans, scrubbed as logs are. A span that has ended cannot be changed."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter

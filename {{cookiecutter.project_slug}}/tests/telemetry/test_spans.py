@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -51,8 +52,8 @@ def test_a_request_leaves_no_query_in_its_spans(
     headers += [(b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]
     scope: dict[str, Any] = {
         "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": query.encode(),
-        "headers": headers, "scheme": "http", "http_version": "1.1", "server": ("service.example", 80), "asgi": {"version": "3.0"},
-        "client": ("203.0.113.77", 40_000), "root_path": "", "state": {},
+        "headers": headers, "scheme": "http", "http_version": "1.1", "server": ("service.example", 80),
+        "asgi": {"version": "3.0"}, "client": ("203.0.113.77", 40_000), "root_path": "", "state": {},
     }  # fmt: skip
 
     async def receive() -> Message:
@@ -62,10 +63,8 @@ def test_a_request_leaves_no_query_in_its_spans(
         return None
 
     async def ask() -> None:
-        try:
+        with suppress(Exception):  # an app without a runtime: what it raises is in the span as well
             await app(scope, receive, send)
-        except Exception as error:  # noqa: BLE001 - an app without a runtime: what it raises is in the span as well
-            assert str(error) is not None
 
     asyncio.run(ask())
     said = _said(memory.get_finished_spans())
@@ -80,9 +79,11 @@ def test_every_part_of_a_span_is_scrubbed(exported: tuple[TracerProvider, InMemo
     tracer = provider.get_tracer("test")
     with tracer.start_as_current_span(f"GET /a?who={MAIL}") as span:
         span.set_attributes({
-            "url.full": f"https://api.example/v1/x?key=abc&who={MAIL}#part", "url.query": "key=abc", "http.url": "/a?key=abc",
-            "http.target": "/a?key=abc", "http.request.header.authorization": ["Bearer abc"], "server.port": 443,
-            "db.query.text": f"SELECT 1 WHERE mail = '{MAIL}'", "db.statement": "SELECT a FROM b WHERE c = ?", "gen_ai.usage.tokens": 7,
+            "url.full": f"https://api.example/v1/x?key=abc&who={MAIL}#part", "url.query": "key=abc",
+            "http.url": "/a?key=abc", "http.target": "/a?key=abc", "http.request.header.authorization": ["Bearer abc"],
+            "server.port": 443,
+            "db.query.text": f"SELECT 1 WHERE mail = '{MAIL}'", "gen_ai.usage.tokens": 7,
+            "db.statement": "SELECT a FROM b WHERE c = ?",
         })  # fmt: skip
         span.add_event("exception", {"exception.message": f"no {MAIL} at redis://:abc@cache.example/0"})
         span.set_status(StatusCode.ERROR, f"GET https://api.example/x?key=abc failed for {MAIL}")
