@@ -1,7 +1,7 @@
 """Numbers that a state gives to a person, or that name their account with it, found by their check digits.
 
 python-stdnum knows the rules of each country. A number that is laid out as its country writes it, or whose rules few
-numbers meet by chance, is one wherever it stands; of the others, bare digits, it takes a word for it before them.
+numbers meet by chance, is one wherever it stands; of the others, bare digits, it takes a word for it beside them.
 Gate: validation.
 """
 
@@ -13,8 +13,8 @@ from importlib import import_module
 Span = tuple[int, int]
 
 # By the lengths of its groups, and their number of digits: modules of stdnum that check it.
-_BARE = {  # rules that at most one number in 200 meets by chance
-    11: ("no.fodselsnummer", "ee.ik", "be.nn"),
+_BARE = {  # rules that few numbers meet by chance, by a date in them or two check digits
+    11: ("no.fodselsnummer", "ee.ik", "be.nn", "pl.pesel"),
     12: ("se.personnummer",),
     13: ("ch.ssn", "ro.cnp", "si.emso", "kr.rrn"),
     15: ("fr.nir",),
@@ -75,6 +75,7 @@ _GROUPED = {  # in the layout of its country
     (2, 8, 1): ("ar.cuit",),
     (6, 4, 3): ("id.nik",),
 }
+_OF_EU = r"(?:ATU|BE[01]|BG|CY|CZ|DE|DK|EE|EL|ES[A-Z0-9]|FI|FR[A-Z0-9]{2}|HR|HU|IE|IT|L[TUV]|MT|NL|PL|PT|RO|S[EIK])"
 _LETTERED = (  # with letters in fixed places
     (r"[A-Z]{6}[0-9LMNP-V]{2}[A-EHLMPRST][0-9LMNP-V]{2}[A-Z][0-9LMNP-V]{3}[A-Z]", ("it.codicefiscale",)),
     (r"[A-Z]{4}\d{6}[HMX][A-Z]{5}[A-Z0-9]\d", ("mx.curp",)),
@@ -88,20 +89,21 @@ _LETTERED = (  # with letters in fixed places
     (r"[A-Z]{5}\d{4}[A-Z]", ("in_.pan",)),
     (r"\d{9}[A-Z]{2}\d", ("pt.cc",)),
     (r"\d{8} \d [A-Z]{2}\d", ("pt.cc",)),
-    (r"(?:ATU|BE[01]|BG|CY|CZ|DE|DK|EE|EL|ES[A-Z0-9]|FI|FR[A-Z0-9]{2}|HR|HU|IE|IT|LT|LU|LV|MT|NL|PL|PT|RO|SE|SI|SK)"
-     r"[0-9A-Z]{7,12}", ("eu.vat",)),
+    (rf"{_OF_EU}[0-9A-Z]{{7,12}}", ("eu.vat",)),
     (r"(?:GB|XI)\d{9}(?:\d{3})?", ("gb.vat",)),
     (r"(?:bc1|[13])[a-zA-HJ-NP-Z0-9]{25,62}", ("bitcoin",)),
 )  # fmt: skip
 # No check digits, but letters in places where nothing else has them.
 _NINO = r"(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]"
+_RRN = r"\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])-[1-8]\d{6}"  # without check digits since 2020
+_BARE_RRN = re.compile(_RRN.replace("-[1-8]", "[1-8]"))
 _SG_FIN = r"[STFGM]\d{7}[A-Z]"
 _START = re.compile(r"(?<![A-Za-z0-9])(?<!\d[.,/:+-])(?=[A-Z]{0,6}[ -]?\d|bc1)")  # of every one of these
-_DIGITS = re.compile(r"(?<![A-Za-z0-9.,:+/-])\d{1,8}(?:[ ./+-]?\d{1,8}){0,6}+(?![A-Za-z]|[.,:/+-]?\d)")
+_DIGITS = re.compile(r"(?<![A-Za-z0-9+])(?<!\d[.,:/-])\d{1,8}(?:[ ./+-]?\d{1,8}){0,6}+(?![A-Za-z]|[.,:/+-]?\d)")
 _ANY_LETTERED = re.compile(
     "(?:"
     + "|".join(f"(?P<l{at}>{form}(?![A-Za-z0-9]))" for at, (form, _) in enumerate(_LETTERED))
-    + f"|(?P<nino>{_NINO})|(?P<fin>{_SG_FIN}))(?![A-Za-z0-9])"
+    + f"|(?P<nino>{_NINO})|(?P<fin>{_SG_FIN})|(?P<rrn>{_RRN}))(?![A-Za-z0-9])"
 )
 _WORD = re.compile(
     r"(?i)(?<![a-z])(?:ssn|itin|nino|nhs|sin|tfn|bsn|cpf|cnp|egn|pesel|nip|nif|nie|dni|rut|rrn|oib|hetu|jmbg|emso|asmens|amka|cuit"
@@ -110,7 +112,7 @@ _WORD = re.compile(
     r"|fødsels|fodsels|isikukood|tckn|t\.?c\.?|kimlik|ahv|avs|id[ _-]?(?:number|no|nr|card)|vat|ust|medicare|patient"
     r"|citizen)"
 )
-LOOK_BACK = 48  # characters before a number that may say what it is
+REACH = 40  # characters before and after a number that may say what it is
 
 
 def national_ids(text: str) -> Iterator[Span]:
@@ -125,7 +127,7 @@ def national_ids(text: str) -> Iterator[Span]:
 
 def _is_valid(match: re.Match[str]) -> bool:
     name = str(match.lastgroup)
-    return name in {"nino", "fin"} or any(_is(module, match[0]) for module in _LETTERED[int(name[1:])][1])
+    return name in {"nino", "fin", "rrn"} or any(_is(module, match[0]) for module in _LETTERED[int(name[1:])][1])
 
 
 def _end_of_number(text: str, match: re.Match[str]) -> int | None:
@@ -141,8 +143,10 @@ def _end_of_number(text: str, match: re.Match[str]) -> int | None:
             return match.start() + len(value)
         if size in _BARE_WITH_WORD and (count == 1 or size > 8):
             if word is None:
-                word = _WORD.search(text, max(0, match.start() - LOOK_BACK), match.start()) is not None
-            if word and any(_is(each, value) for each in (*_BARE_WITH_WORD[size], *_BARE.get(size, ()))):
+                before, after = (max(0, match.start() - REACH), match.start()), (match.end(), match.end() + REACH)
+                word = any(_WORD.search(text, *place) for place in (before, after))
+            rules = (*_BARE_WITH_WORD[size], *_BARE.get(size, ()))
+            if word and (any(_is(each, value) for each in rules) or _BARE_RRN.fullmatch(value)):
                 return match.start() + len(value)
     return None
 

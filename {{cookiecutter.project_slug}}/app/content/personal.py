@@ -53,17 +53,18 @@ _EMAIL_FORM = (
     r"(?<![^\W_])[^\W_][\w.+'-]{0,63}?(?:@|%40|&#64;|\\u0040)(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}"
     r"(?:xn--[a-z0-9-]{2,40}|[^\W\d_]{2,24})"
 )
+_MAC_FORM = r"(?<![^\W_])(?<![0-9A-Fa-f][:-])[0-9A-Fa-f]{2}(?:(?::[0-9A-Fa-f]{2}){5}|(?:-[0-9A-Fa-f]{2}){5})(?![\w:-])"
 _IP_FORM = (
-    r"(?:(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)"
+    r"(?:(?<![^\W_])(?<!\.)(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)"
     r"|(?<![\w.:])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{0,4})(?![\w:]))"
 )
 _FORMS: dict[str, tuple[str, Callable[[str], bool] | None]] = {
     "email": (_EMAIL_FORM, None),
-    "iban": (r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,4})?\b", _is_iban),
+    "iban": (r"(?<![^\W_])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,4})?\b", _is_iban),
     "card": (r"(?<![^\W_])(?<!\d[.-])\d(?:[ -]?\d){12,18}(?![^\W_]|[.-]\d)", _is_card),
     "ssn": (r"(?<![^\W_])(?<!\d-)\d{3}-\d{2}-\d{4}(?![^\W_]|-\d)", ssn.is_valid),
+    "mac": (_MAC_FORM, None),
     "ip": (_IP_FORM, _is_address),
-    "mac": (r"(?<![\w:-])[0-9A-Fa-f]{2}(?:(?::[0-9A-Fa-f]{2}){5}|(?:-[0-9A-Fa-f]{2}){5})(?![\w:-])", None),
 }
 _SHORTEST = {"iban": 15, "card": 13}  # characters of kinds whose form has no end of its own
 _ANY = re.compile("|".join(f"(?P<{kind}>{form})" for kind, (form, _) in _FORMS.items()))

@@ -1,7 +1,7 @@
 """Phone numbers as people of different countries write them, checked by the plans of `phonenumbers`.
 
 With a country's code a number is one wherever it stands; without, it is one of a region of the setting PHONE_REGIONS
-if it begins as national numbers do, or if a word before it says that it is a phone's. Gate: validation.
+if it begins as national numbers do, or if a word beside it says that it is a phone's. Gate: validation.
 """
 
 import re
@@ -12,21 +12,21 @@ from app.setting_types import PHONE_REGIONS
 
 Span = tuple[int, int]
 MAX_CHECKS = 2_000  # of one text; what is left is taken by its form alone, so that a long list costs no more
-LOOK_BACK = 40  # characters before a number that may say what it is
+REACH = 40  # characters before and after a number that may say what it is
 _regions = list(PHONE_REGIONS)
 
 # How numbers are written in ways that nothing else is, the reserved ones of examples and films included.
 _FORM = re.compile(
-    r"(?<![\w.,:+/#-])(?:(?:\+|00)[1-9]\d{0,2}+(?:[ ./-]?\(\d{1,4}\))?(?:[ ./-]?\d){4,14}+"
+    r"(?<![A-Za-z0-9+/#])(?<!\d[.,:-])(?:(?:\+|00)[1-9]\d{0,2}+(?:[ ./-]?\(\d{1,4}\))?(?:[ ./-]?\d){4,14}+"
     r"|\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}[.-]\d{3}[.-]\d{4}|\(0\d{2,5}\) ?\d{3,4}[ -]?\d{3,5}"
     r"|0\d{2,4}[ /]\d{3,4} ?\d{3,4}|1-\d{3}-\d{3}-\d{4})"
     r"(?:(?: ?x| ext\.? ?)\d{1,5})?(?![\w-]|[.,:]\d)"
 )
-_CANDIDATE = re.compile(r"(?<![\w.,:+/#-])\+?\(?\d(?:[ ./()-]{0,2}\d){6,14}+(?![\w]|[.,:/-]\d)")
+_CANDIDATE = re.compile(r"(?<![A-Za-z0-9+/#])(?<!\d[.,:-])\+?\(?\d(?:[ ./()-]{0,2}\d){6,14}+(?![\w]|[.,:/-]\d)")
 _NATIONAL = re.compile(r"\(?0[1-9]|\+|\(\d{2,4}\)|[2-9]\d{2} [2-9]\d{2} \d{4}\Z|[6-9]\d{8}\Z")
 _WORD = re.compile(
-    r"(?i)(?:phone|telef|teléf|\btel\b|mobil|móvil|\bcell|cellul|call|\bring\b|\bdial|\bfax|whats ?app|\bsms\b|\btext me"
-    r"|\bhandy|numer|rufnummer|kontakt|contact|puhelin|téléphone|telemóvel|celular|reach (?:me|us)|\bmsisdn)"
+    r"(?i)(?:phone|telef|teléf|\btel\b|mobil|móvil|\bcell|cellul|call|\bring\b|\bdial|\bfax|whats ?app|\bsms\b"
+    r"|\btext me|\bhandy|numer|rufnummer|kontakt|contact|puhelin|téléphone|telemóvel|celular|reach (?:me|us)|\bmsisdn)"
 )
 
 
@@ -43,7 +43,8 @@ def phone_numbers(text: str) -> Iterator[Span]:
 
     def is_one(match: re.Match[str]) -> bool:
         nonlocal checks
-        named = _WORD.search(text, max(0, match.start() - LOOK_BACK), match.start())
+        start, end = match.span()
+        named = _WORD.search(text, max(0, start - REACH), start) or _WORD.search(text, end, end + REACH)
         if not named and not _NATIONAL.match(match[0]):
             return False
         checks += 1
@@ -71,7 +72,7 @@ def _apart(text: str, form: re.Pattern[str], is_one: Callable[[re.Match[str]], b
 
 
 def _has_digits_of_one(match: re.Match[str]) -> bool:
-    digits = sum(char.isdigit() for char in match[0])
+    digits = sum(char.isdigit() for char in re.split("[xe]", match[0])[0])  # an extension apart
     return 8 <= digits <= 15 if match[0].startswith(("+", "00")) else 9 <= digits <= 11
 
 

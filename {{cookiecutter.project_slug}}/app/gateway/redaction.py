@@ -23,8 +23,8 @@ from app.gateway.placeholders import Placeholders, changed_arguments
 # Words of the protocol, what the provider itself has written for itself, and what no provider is sent.
 EXEMPT = frozenset({
     "kind", "part_kind", "tool_kind", "state", "outcome", "timestamp", "media_type", "_media_type", "finish_reason",
-    "usage", "signature", "id", "provider_name", "provider_url", "provider_details", "provider_response_id", "model_name",
-    "metadata", "run_id", "conversation_id", "workspace_ref", "history_digest", "failed_attempts", "retry",
+    "usage", "signature", "id", "provider_name", "provider_url", "provider_details", "provider_response_id",
+    "model_name", "metadata", "run_id", "conversation_id", "workspace_ref", "history_digest", "failed_attempts", "retry",
     "instructions",  # the service's own, and the same byte for byte
 })  # fmt: skip
 NAMES = frozenset({"tool_name", "tool_call_id"})  # what must match between a call, its result and its tool

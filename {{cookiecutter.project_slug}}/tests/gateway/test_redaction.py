@@ -145,7 +145,8 @@ def test_what_is_not_personal_is_sent_as_it_is() -> None:
     [
         ({"phone": 4155550123}, False), ({"nhs_number": "9434765919"}, False), ({"password": "hunter2"}, False),
         ({"count": 4155550123}, True), ({"total": 9434765919}, True), ({"password": "string"}, True),
-        ({"ratio": 1e300}, True),        ({"nothing": float("inf")}, True), ({"flag": True}, True), ({"raw": b"4111111111111111"}, True),
+        ({"ratio": 1e300}, True), ({"nothing": float("inf")}, True), ({"flag": True}, True),
+        ({"raw": b"4111111111111111"}, True),
     ],
 )  # fmt: skip
 def test_the_name_of_a_field_says_what_is_in_it(value: dict[str, Any], kept: bool) -> None:
