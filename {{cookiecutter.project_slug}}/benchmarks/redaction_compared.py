@@ -74,22 +74,19 @@ MADE = (
 )
 # Formats of credentials: %a letters and digits, %h hexadecimal, %u upper case and digits, %l lower case and digits, %d digits.
 CREDENTIALS = (
-    (
-        "AKIA%u16 ASIA%u16 ABIA%u16 aws_secret_access_key=%a40 ABSK%a110 AIza%a35 GOCSPX-%a28 ya29.%a60 AccountKey=%a86== "
-        "%a3%d1Q~%a34 SharedAccessKey=%a43= LTAI%a20 dop_v1_%h64 doo_v1_%h64 HRKU-%a60 fm2_%a80 nfp_%a36 vcp_%a48 sbp_%h40 "
-        "pscale_tkn_%a43 pscale_pw_%a43 hvs.%a90 hvb.%a120 pul-%h40 dp.pt.%a43 tskey-auth-%a12-%a32 dapi%h32 ghp_%a36 gho_%a36 "
-        "ghu_%a36 ghs_%a36 ghr_%a36 github_pat_%a22_%a59 glpat-%a20 glptt-%h40 glrt-%a20 gldt-%a20 ATATT3%a180 npm_%a36 "
-        "pypi-AgEIcHlwaS5vcmc%a90 rubygems_%h48 dckr_pat_%a27 CCIPAT_%a22_%h40 sqp_%h40 snyk_%a36 sk-proj-%a48 sk-ant-api03-%a90 "
-        "hf_%a34 r8_%a37 gsk_%a52 xai-%a80 pplx-%a48 lsv2_pt_%h32_%h10 nvapi-%a64 pcsk_%a60 wandb_v1_%a40 tvly-%a32 xoxb-%d12-%d12-%a24 "
-        "xoxp-%d12-%d12-%d12-%h32 xapp-1-%u11-%d13-%h64 ntn_%a46 secret_%a43 lin_api_%a40 figd_%a40 PMAK-%h24-%h34 sntryu_%h64 "
-        "NRAK-%u27 glsa_%a32_%h8 dt0c01.%u24.%u64 shpat_%h32 shpss_%h32 sk_live_%a24 rk_live_%a24 whsec_%a32 sq0csp-%a43 EAAA%a60 "
-        "rzp_live_%a14%a4 xkeysib-%h64-%a16 SG.%a22.%a43 SK%h32 key-%h32 %h32-us12 %d9:AA%a33 pat%a14.%h64 eyJ%a30.eyJ%a60.%a43 "
-        "https://hooks.slack.com/services/T%u9/B%u9/%a24 https://user:%a12@host.example/x password=%a12 Bearer%%20%a1 "
-        "newco_%a32"
-    )
-    .replace("Bearer%%20%a1 ", "")
-    .split()
-)
+    "AKIA%u16 ASIA%u16 ABIA%u16 aws_secret_access_key=%a40 ABSK%a110 AIza%a35 GOCSPX-%a28 ya29.%a60 "
+    "AccountKey=%a86== %a3%d1Q~%a34 SharedAccessKey=%a43= LTAI%a20 dop_v1_%h64 doo_v1_%h64 HRKU-%a60 fm2_%a80 "
+    "nfp_%a36 vcp_%a48 sbp_%h40 pscale_tkn_%a43 pscale_pw_%a43 hvs.%a90 hvb.%a120 pul-%h40 dp.pt.%a43 "
+    "tskey-auth-%a12-%a32 dapi%h32 ghp_%a36 gho_%a36 ghu_%a36 ghs_%a36 ghr_%a36 github_pat_%a22_%a59 glpat-%a20 "
+    "glptt-%h40 glrt-%a20 gldt-%a20 ATATT3%a180 npm_%a36 pypi-AgEIcHlwaS5vcmc%a90 rubygems_%h48 dckr_pat_%a27 "
+    "CCIPAT_%a22_%h40 sqp_%h40 snyk_%a36 sk-proj-%a48 sk-ant-api03-%a90 hf_%a34 r8_%a37 gsk_%a52 xai-%a80 pplx-%a48 "
+    "lsv2_pt_%h32_%h10 nvapi-%a64 pcsk_%a60 wandb_v1_%a40 tvly-%a32 xoxb-%d12-%d12-%a24 xoxp-%d12-%d12-%d12-%h32 "
+    "xapp-1-%u11-%d13-%h64 ntn_%a46 secret_%a43 lin_api_%a40 figd_%a40 PMAK-%h24-%h34 sntryu_%h64 NRAK-%u27 "
+    "glsa_%a32_%h8 dt0c01.%u24.%u64 shpat_%h32 shpss_%h32 sk_live_%a24 rk_live_%a24 whsec_%a32 sq0csp-%a43 EAAA%a60 "
+    "rzp_live_%a14%a4 xkeysib-%h64-%a16 SG.%a22.%a43 SK%h32 key-%h32 %h32-us12 %d9:AA%a33 pat%a14.%h64 "
+    "eyJ%a30.eyJ%a60.%a43 https://hooks.slack.com/services/T%u9/B%u9/%a24 https://user:%a12@host.example/x "
+    "password=%a12 newco_%a32 "
+).split()
 ALPHABETS = {
     "a": string.ascii_letters + string.digits, "h": "0123456789abcdef", "u": string.ascii_uppercase + string.digits,
     "l": string.ascii_lowercase + string.digits, "d": string.digits,

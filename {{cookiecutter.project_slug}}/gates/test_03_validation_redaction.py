@@ -13,6 +13,7 @@ from gates.rig.world import World
 MAIL, SSN, CARD = "ada.lovelace@mail.rig.test", "536-90-4399", "4111111111111111"
 NAME, CALL = f"note-{SSN}", f"call-{SSN}"
 KEY_LINES = "MIIFDjBABgkqhkiG9w0BBQ0wMzAbBgkqhkiG9w0BBQwwDgQI\nUmlnVGVzdFJpZ1Rlc3RSaWdUZXN0UmlnVGVzdFJpZw=="
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 BEGIN, END = "-----BEGIN {} PRIVATE KEY-----\n", "\n-----END {} PRIVATE KEY-----"
 CREDENTIALS = {
     "a private key under a password": BEGIN.format("ENCRYPTED") + KEY_LINES + END.format("ENCRYPTED"),
@@ -118,7 +119,7 @@ def test_no_span_tells_what_stood_in_an_address(proof: Proof, new_world: NewWorl
         with proof.positive("requests leave spans"):
             assert world.service.call(reader, "GET", "/v1/usage").status_code == 200
         for path in ("/console/signed-in?code=rig-code-1&state=rig-state-1", "/v1/runs?cursor=ada%40mail.rig.test"):
-            world.service.call(reader, "GET", path, headers={"tracestate": "a=rig-code-1"})
+            world.service.call(reader, "GET", path, headers={"traceparent": PARENT, "tracestate": "a=rig-code-1"})
         world.service.stop()  # what was still queued leaves now
         spans = b"".join(hit.body for hit in world.sink.at("/v1/traces"))
         proof.holds("span-queries", b"/v1/usage" in spans and b"/v1/runs" in spans, "no span of these requests arrived")

@@ -24,7 +24,9 @@ from app.gateway.placeholders import Placeholders, changed_arguments
 EXEMPT = frozenset({
     "kind", "part_kind", "tool_kind", "state", "outcome", "timestamp", "media_type", "_media_type", "finish_reason",
     "usage", "signature", "id", "provider_name", "provider_url", "provider_details", "provider_response_id",
-    "model_name", "metadata", "run_id", "conversation_id", "workspace_ref", "history_digest", "failed_attempts", "retry",
+    "model_name",
+    "metadata", "run_id", "conversation_id", "workspace_ref", "history_digest", "failed_attempts",
+    "retry",
     "instructions",  # the service's own, and the same byte for byte
 })  # fmt: skip
 NAMES = frozenset({"tool_name", "tool_call_id"})  # what must match between a call, its result and its tool
