@@ -2,7 +2,7 @@
 
 Presidio's recognizers of patterns, without a model of language, and the patterns of detect-secrets read the same texts.
 A value counts as found where a result covers it; of Presidio every recognizer of the kind counts, at any score. Red
-where the redactor is behind Presidio in a kind, finds fewer credentials than detect-secrets, or touches what is harmless.
+where the redactor is behind Presidio in a kind, finds fewer credentials than detect-secrets, or touches harmless text.
 """
 
 import json
@@ -73,7 +73,7 @@ MADE = (
     ("PIN, TH", "national ID number", 13, ("th", "pin"), ("TH_TNIN",)),
 )
 # Formats of credentials. %a: letters and digits, %h hexadecimal, %u upper case and digits, %d digits.
-CREDENTIALS = (
+_FORMATS = (
     "AKIA%u16 ASIA%u16 ABIA%u16 aws_secret_access_key=%a40 ABSK%a110 AIza%a35 GOCSPX-%a28 ya29.%a60 "
     "AccountKey=%a86== %a3%d1Q~%a34 SharedAccessKey=%a43= LTAI%a20 dop_v1_%h64 doo_v1_%h64 HRKU-%a60 fm2_%a80 "
     "nfp_%a36 vcp_%a48 sbp_%h40 pscale_tkn_%a43 pscale_pw_%a43 hvs.%a90 hvb.%a120 pul-%h40 dp.pt.%a43 "
@@ -86,7 +86,8 @@ CREDENTIALS = (
     "rzp_live_%a14%a4 xkeysib-%h64-%a16 SG.%a22.%a43 SK%h32 key-%h32 %h32-us12 %d9:AA%a33 pat%a14.%h64 "
     "eyJ%a30.eyJ%a60.%a43 https://hooks.slack.com/services/T%u9/B%u9/%a24 https://user:%a12@host.example/x "
     "password=%a12 newco_%a32 "
-).split()  # noqa: SIM905 - eighty-nine on lines of their own would hide the rest
+)
+CREDENTIALS = _FORMATS.split()
 ALPHABETS = {
     "a": string.ascii_letters + string.digits, "h": "0123456789abcdef", "u": string.ascii_uppercase + string.digits,
     "l": string.ascii_lowercase + string.digits, "d": string.digits,
