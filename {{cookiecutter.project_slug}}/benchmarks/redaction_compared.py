@@ -10,6 +10,7 @@ import random
 import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import presidio_analyzer.predefined_recognizers as recognizers
 import tldextract
@@ -108,7 +109,7 @@ def filled(form: str, rng: random.Random) -> str:
 
 def valid(size: int, module: tuple[str, str], rng: random.Random) -> str:
     """A number that its country's check digits allow."""
-    checks = get_cc_module(*module)
+    checks: Any = get_cc_module(*module)
     while True:
         number = "".join(rng.choices(string.digits, k=size))
         if size == 13 and module[0] == "za":

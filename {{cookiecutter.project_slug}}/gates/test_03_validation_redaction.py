@@ -6,8 +6,9 @@ from typing import Any
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
 from gates.rig.chats import asked_chat
+from gates.rig.formats import Reply
 from gates.rig.personal_data import HARMLESS
-from gates.rig.provider import Body, Reply, Script, calls, says
+from gates.rig.provider import Body, Script, calls, says
 from gates.rig.world import World
 
 MAIL, SSN, CARD = "ada.lovelace@mail.rig.test", "536-90-4399", "4111111111111111"

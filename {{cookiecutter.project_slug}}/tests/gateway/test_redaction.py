@@ -41,7 +41,7 @@ def _chat_of(value: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], di
         "type": "function",
         "function": {"name": name, "arguments": json.dumps({value: value})},
     }
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": f"For {value}."},
         {"role": "user", "name": f"n-{SSN}", "content": [{"type": "text", "text": value}]},
         {"role": "assistant", "refusal": f"Not for {value}.", "content": None, "tool_calls": [call]},
