@@ -110,7 +110,7 @@ class Placeholders:
         return self.hide_schema(item)
 
     def _hide_number(self, value: float | Decimal, label: str) -> Any:
-        if not abs(value) > SHORT_NUMBER:
+        if not (value > SHORT_NUMBER or value < -SHORT_NUMBER):
             return value
         # A card's number is one also without quotes, and where a library read it as a fraction.
         text = str(int(value)) if value == value // 1 else str(value)

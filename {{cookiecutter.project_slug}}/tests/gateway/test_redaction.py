@@ -129,7 +129,7 @@ def test_a_tool_is_called_by_its_own_name_and_with_its_own_arguments() -> None:
 
 
 def test_what_is_not_personal_is_sent_as_it_is() -> None:
-    said = [
+    said: list[Any] = [
         ModelRequest([UserPromptPart("Order 12 of 2026-11-23")]),
         ModelResponse([ToolCallPart("note", '{"a":1}', "c1")]),
     ]
