@@ -72,8 +72,9 @@ def _apart(text: str, form: re.Pattern[str], is_one: Callable[[re.Match[str]], b
 
 
 def _has_digits_of_one(match: re.Match[str]) -> bool:
-    digits = sum(char.isdigit() for char in re.split("[xe]", match[0])[0])  # an extension apart
-    return 8 <= digits <= 15 if str(match[0]).startswith(("+", "00")) else 9 <= digits <= 11
+    number: str = re.split("[xe]", match[0])[0]
+    digits = sum(char.isdigit() for char in number)  # an extension apart
+    return 8 <= digits <= 15 if number.startswith(("+", "00")) else 9 <= digits <= 11
 
 
 @lru_cache(maxsize=1_024)
