@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, IPvAnyNetwork, SecretStr
+from pydantic import BeforeValidator, IPvAnyNetwork, SecretStr, StringConstraints
 from pydantic_settings import NoDecode
 
 
@@ -31,3 +31,7 @@ def _decoded(value: str, form: str) -> Any:
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_listed)]
 Secrets = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_mapped)]
+Regions = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")], ...], NoDecode, BeforeValidator(_listed)
+]  # ISO 3166
+PHONE_REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "PL", "IN", "BR", "IL")  # unless a setting says others

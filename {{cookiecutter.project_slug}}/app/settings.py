@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, make_url
 
 from app.config_files import ServiceIdentity, SettingsInvalid
 from app.setting_oidc import oidc_gaps
-from app.setting_types import Names, Networks, Secrets
+from app.setting_types import PHONE_REGIONS, Names, Networks, Regions, Secrets
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_STORAGES = (
@@ -100,6 +100,7 @@ class Settings(BaseSettings):
     egress_allow: Names = ()  # origins that tools may reach
     answer_links_allow: Names = ()  # origins that an agent's answer may link to
     tool_secrets: Secrets = Field(default_factory=dict)  # by name of the tool server
+    phone_regions: Regions = PHONE_REGIONS  # whose phone numbers are personal data without a country's code
     sentry_dsn: str | None = None
     otel_exporter_otlp_endpoint: str | None = None
 

@@ -1,19 +1,41 @@
 """How connections are made and tuned: drivers, the SQLite file and its pragmas. Gate: errors."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
+from sqlalchemy.exc import StatementError
 
 from app.db.sqlite_version import require_sqlite
 
 BUSY_TIMEOUT_MS = 30_000  # for what waits in other ways than through `Database`: the durable engine, migrations
 
+_DETAIL = re.compile(r"\n(?:DETAIL|CONTEXT|HINT|QUERY):.*", re.DOTALL)  # what PostgreSQL adds to an error's first line
+
 
 class StorageUnavailable(Exception):
     """The database cannot be opened; the message says what to change."""
+
+
+@event.listens_for(sa.Engine, "handle_error")
+def _hide_values(context: ExceptionContext) -> None:
+    """Take what a statement carried out of its error's text, whoever made the engine.
+
+    `hide_parameters` hides them on the engines made here. The durable engine makes more of its own, and a server's
+    DETAIL (`Key (email)=(ada@...) already exists`) repeats them on every one."""
+    error = context.sqlalchemy_exception
+    if isinstance(error, StatementError):
+        error.hide_parameters = True
+        error.args = tuple(_without_detail(each) for each in error.args)
+        if error.orig is not None:
+            error.orig.args = tuple(_without_detail(each) for each in error.orig.args)
+
+
+def _without_detail(text: Any) -> Any:
+    return _DETAIL.sub("", text) if isinstance(text, str) else text
 
 
 def sync_engine(url: str, **options: Any) -> sa.Engine:

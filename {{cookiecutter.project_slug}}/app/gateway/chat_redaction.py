@@ -6,76 +6,55 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.gateway.redaction import Placeholders, changed_arguments
+from app.gateway.placeholders import Placeholders, changed_arguments
 
 Body = dict[str, Any]
-MESSAGE = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "refusal"})
-CALL, FUNCTION = frozenset({"id", "type", "function"}), frozenset({"name", "arguments"})
+EXEMPT = frozenset({"role", "type", "strict"})  # of messages, tools, formats: the interface's words, held to its list
+NAMES = frozenset({"id", "tool_call_id", "name"})  # what must match between a call, its result and its tool
+SCHEMAS = frozenset({"parameters", "schema"})
 SIGNATURES = frozenset({"thought_signature", "thoughtSignature", "signature", "encrypted_content", "data"})
 _OPAQUE = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}")  # base64 of something: no word and no number of anybody's
-WORDED = ("response_format", "stop")  # parameters with words in them
+_PLAIN_KEY = re.compile(r"[a-z_]{1,40}")
+SHORT_SEED = 10**7  # providers take a number here and nothing else: a longer one may be a person's, and is shortened
 _MAY_BE_BEGUN = re.compile(r"\[[a-z]{0,10}(?:-[0-9]{0,6})?\Z")  # a placeholder whose end is still to come
+_CONTENT, _REFUSAL = -1, -2  # texts of a choice, where its calls are numbered from 0
 
 
 def hidden_chat(messages: Sequence[Body], tools: Sequence[Body], parameters: Body) -> tuple[Body, Placeholders]:
     """A request as a provider may see it, and what the placeholders in it stand for."""
     placeholders = Placeholders.beside(json.dumps([*messages, *tools, parameters], ensure_ascii=False))
-    sent = {**parameters, "messages": [_sent(message, placeholders) for message in messages]}
-    sent |= {name: placeholders.hide(parameters[name]) for name in WORDED if name in parameters}
-    if tools:
-        sent["tools"] = [_described(tool, placeholders) for tool in tools]
-    return sent, placeholders
+    # What stays the same while a conversation grows comes first, and keeps its placeholders.
+    sent = {"tools": _sent(list(tools), placeholders)} if tools else {}
+    sent |= {name: _sent(value, placeholders) for name, value in parameters.items()}
+    if isinstance(parameters.get("seed"), int):
+        sent["seed"] = parameters["seed"] % SHORT_SEED
+    return sent | {"messages": _sent(list(messages), placeholders)}, placeholders
 
 
-def _sent(message: Body, placeholders: Placeholders) -> Body:
-    sent = _unknown_hidden(message, MESSAGE, placeholders)
-    match message.get("content"):
-        case str() as text:
-            sent["content"] = placeholders.hide(text)
-        case list() as parts:
-            sent["content"] = [{**part, "text": placeholders.hide(part["text"])} for part in parts]
-    if message.get("tool_calls"):
-        sent["tool_calls"] = [_call_sent(call, placeholders) for call in message["tool_calls"]]
-    return sent
-
-
-def _call_sent(call: Body, placeholders: Placeholders) -> Body:
-    sent = _unknown_hidden(_with_arguments(call, placeholders.hide), CALL, placeholders)
-    return {**sent, "function": _unknown_hidden(sent["function"], FUNCTION, placeholders)}
-
-
-def _unknown_hidden(part: Body, known: frozenset[str], placeholders: Placeholders) -> Body:
-    """A part of an answer that is sent back, with the fields that only its provider knows as the provider may see them.
-
-    A signature of the provider's own stays byte for byte: it is void otherwise."""
-    return {
-        name if name in known else str(placeholders.hide(name)): value
-        if name in known
-        else _hidden(name, value, placeholders)
-        for name, value in part.items()
-    }
-
-
-def _hidden(name: str, value: Any, placeholders: Placeholders) -> Any:
+def _sent(value: Any, placeholders: Placeholders) -> Any:
+    """A part of a request, whatever is in it."""
     match value:
-        case str() if name in SIGNATURES and _OPAQUE.fullmatch(value):
-            return value
         case dict():
-            return {placeholders.hide(key): _hidden(key, item, placeholders) for key, item in value.items()}
+            return {_key(key, placeholders): _field(key, held, placeholders) for key, held in value.items()}
         case list():
-            return [_hidden(name, item, placeholders) for item in value]
+            return [_sent(item, placeholders) for item in value]
     return placeholders.hide(value)
 
 
-def _described(tool: Body, placeholders: Placeholders) -> Body:
-    function = tool["function"]
-    told = {name: placeholders.hide(function[name]) for name in ("description", "parameters") if name in function}
-    return {**tool, "function": {**function, **told}}
+def _key(name: str, placeholders: Placeholders) -> str:
+    return name if _PLAIN_KEY.fullmatch(name) else str(placeholders.hide(name))
 
 
-def _with_arguments(call: Body, change: Any) -> Body:
-    function = call.get("function") or {}
-    return {**call, "function": {**function, "arguments": changed_arguments(function.get("arguments", ""), change)}}
+def _field(name: str, held: Any, placeholders: Placeholders) -> Any:
+    if isinstance(held, str) and name in NAMES:
+        return placeholders.hide_name(held)
+    if isinstance(held, str) and name == "arguments":
+        return changed_arguments(held, placeholders.hide)
+    if isinstance(held, dict) and name in SCHEMAS:
+        return placeholders.hide_schema(held)
+    if isinstance(held, str) and name in SIGNATURES and _OPAQUE.fullmatch(held):
+        return held  # a provider's own, void unless it comes back byte for byte
+    return held if name in EXEMPT else _sent(held, placeholders)
 
 
 def shown_chat(answer: Body, placeholders: Placeholders) -> Body:
@@ -89,8 +68,16 @@ def _restored(choice: Body, placeholders: Placeholders) -> Body:
     message = dict(choice.get("message") or {})
     message |= {name: placeholders.show(message[name]) for name in ("content", "refusal") if message.get(name)}
     if message.get("tool_calls"):
-        message["tool_calls"] = [_with_arguments(call, placeholders.show) for call in message["tool_calls"]]
+        message["tool_calls"] = [_shown_call(call, placeholders) for call in message["tool_calls"]]
     return {**choice, "message": message}
+
+
+def _shown_call(call: Body, placeholders: Placeholders) -> Body:
+    function = dict(call.get("function") or {})
+    function["arguments"] = changed_arguments(function.get("arguments", ""), placeholders.show)
+    if "name" in function:
+        function["name"] = placeholders.show_name(function["name"])
+    return {**call, "function": function}
 
 
 @dataclass
@@ -98,7 +85,7 @@ class Restoring:
     """Puts personal data back into the pieces of a stream; a piece may end within a placeholder."""
 
     placeholders: Placeholders
-    _held: dict[tuple[int, int], str] = field(default_factory=dict)  # by choice, and tool call or -1 for its text
+    _held: dict[tuple[int, int], str] = field(default_factory=dict)  # by choice, and tool call or text
 
     def piece(self, piece: Body) -> Body:
         """The piece as its reader gets it. What is held back comes with a later one, at the latest with the last."""
@@ -109,9 +96,10 @@ class Restoring:
     def _choice(self, choice: Body) -> Body:
         number, last = int(choice.get("index") or 0), bool(choice.get("finish_reason"))
         delta = dict(choice.get("delta") or {})
-        text = self._given((number, -1), delta.get("content") or "", last=last)
-        if text or "content" in delta:
-            delta["content"] = text
+        for field_name, place in (("content", _CONTENT), ("refusal", _REFUSAL)):
+            text = self._given((number, place), delta.get(field_name) or "", last=last)
+            if text or delta.get(field_name):
+                delta[field_name] = text
         calls = [self._call(number, call) for call in delta.get("tool_calls") or ()]
         if last:
             left = [key for key in self._held if key[0] == number]
@@ -120,6 +108,8 @@ class Restoring:
 
     def _call(self, choice: int, call: Body) -> Body:
         function = dict(call.get("function") or {})
+        if "name" in function:
+            function["name"] = self.placeholders.show_name(function["name"])
         if "arguments" in function:
             key = (choice, int(call.get("index") or 0))
             function["arguments"] = self._given(key, function["arguments"] or "", last=False)

@@ -85,7 +85,7 @@ class MeteredModel(WrapperModel):
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
         settings = self._clamped(model_settings)
-        sent, placeholders = hidden(messages)
+        sent, model_request_parameters, placeholders = hidden(messages, model_request_parameters)
         bill = Bill(input_bound(sent, model_request_parameters), settings["max_tokens"])
         async with self.metered(bill, _seconds(settings)):
             response = await self.wrapped.request(sent, settings, model_request_parameters)
@@ -104,7 +104,7 @@ class MeteredModel(WrapperModel):
     ) -> AsyncGenerator[StreamedResponse]:
         """`begins`: how long its first byte may take, where that is less than the whole may."""
         settings = self._clamped(model_settings)
-        sent, _ = hidden(messages)  # a stream's reader gets the placeholders: a piece of text may end within one
+        sent, model_request_parameters, _ = hidden(messages, model_request_parameters)  # a piece may end within one
         bill = Bill(input_bound(sent, model_request_parameters), settings["max_tokens"])
         async with self.metered(bill, _seconds(settings)):
             with anyio.fail_after(min(_seconds(settings), begins.total_seconds() if begins else math.inf)) as opening:

@@ -1,97 +1,53 @@
-"""What a provider is sent instead of personal data: placeholders, put back in what it answers.
+"""What a provider is sent of an agent's conversation and tools: placeholders, put back in what it answers.
 
-A placeholder is numbered by first appearance in the conversation, which only ever grows, so every request of a run says
-the same thing the same way (and a provider's prompt cache still fits). Instructions are the service's own and stay
-byte for byte. Hidden characters never leave, whoever wrote them. Gate: validation.
+Every field of a request is gone through but for those that EXEMPT names. Gate: validation.
 """
 
-import json
-import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from pydantic_ai.messages import (
     ModelMessage,
     ModelMessagesTypeAdapter,
-    ModelRequest,
     ModelResponse,
-    RetryPromptPart,
+    SystemPromptPart,
     TextPart,
-    ThinkingPart,
     ToolCallPart,
-    ToolReturnPart,
-    UserPromptPart,
 )
+from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.tools import ToolDefinition
 
-from app.content.invisible import cleaned
-from app.content.personal import KINDS, replaced
+from app.gateway.placeholders import Placeholders, changed_arguments
 
-_PLACEHOLDER = re.compile(rf"\[(?:{'|'.join(KINDS)})-\d+\]")
-SHORT_NUMBER = 10**8
-
-
-@dataclass
-class Placeholders:
-    """The personal data of one request, by the placeholder that stands for it."""
-
-    taken: frozenset[str] = frozenset()  # what looks like a placeholder and is the conversation's own text
-    originals: dict[str, str] = field(default_factory=dict)
-    _names: dict[str, str] = field(default_factory=dict)
-    _numbers: Counter[str] = field(default_factory=Counter)
-
-    @classmethod
-    def beside(cls, said: str) -> "Placeholders":
-        """None yet, and none to come that the conversation itself could have written."""
-        return cls(frozenset(_PLACEHOLDER.findall(said)))
-
-    def hide(self, value: Any) -> Any:
-        """A copy of a JSON value with every string cleaned of hidden characters and of personal data."""
-        match value:
-            case str():
-                return replaced(cleaned(value), self._name)
-            case dict():
-                return {self.hide(key): self.hide(item) for key, item in value.items()}
-            case list() | tuple():
-                return [self.hide(item) for item in value]
-            case int() if abs(value) > SHORT_NUMBER:  # a card's number is one also without quotes
-                hidden_text = replaced(str(value), self._name)
-                return value if hidden_text == str(value) else hidden_text
-        return value
-
-    def show(self, value: Any) -> Any:
-        """The reverse, for what the provider wrote."""
-        match value:
-            case str():
-                return _PLACEHOLDER.sub(lambda found: self.originals.get(found[0], found[0]), value)
-            case dict():
-                return {self.show(key): self.show(item) for key, item in value.items()}
-            case list():
-                return [self.show(item) for item in value]
-        return value
-
-    def show_in_json(self, text: str) -> str:
-        """The reverse for a part of a JSON document, where what is put in has to be escaped."""
-        return _PLACEHOLDER.sub(
-            lambda found: json.dumps(self.originals[found[0]])[1:-1] if found[0] in self.originals else found[0], text
-        )
-
-    def _name(self, kind: str, value: str) -> str:
-        if value not in self._names:
-            name = ""
-            while not name or name in self.taken:
-                self._numbers[kind] += 1
-                name = f"[{kind}-{self._numbers[kind]}]"
-            self._names[value], self.originals[name] = name, value
-        return self._names[value]
+# Words of the protocol, what the provider itself has written for itself, and what no provider is sent.
+EXEMPT = frozenset({
+    "kind", "part_kind", "tool_kind", "state", "outcome", "timestamp", "media_type", "_media_type", "finish_reason",
+    "usage", "signature", "id", "provider_name", "provider_url", "provider_details", "provider_response_id",
+    "model_name",
+    "metadata", "run_id", "conversation_id", "workspace_ref", "history_digest", "failed_attempts",
+    "retry",
+    "instructions",  # the service's own, and the same byte for byte
+})  # fmt: skip
+NAMES = frozenset({"tool_name", "tool_call_id"})  # what must match between a call, its result and its tool
 
 
-def hidden(messages: Sequence[ModelMessage]) -> tuple[list[ModelMessage], Placeholders]:
-    """The conversation as a provider may see it, and what its placeholders stand for."""
+def hidden(
+    messages: Sequence[ModelMessage], parameters: ModelRequestParameters
+) -> tuple[list[ModelMessage], ModelRequestParameters, Placeholders]:
+    """The conversation and the tools as a provider may see them, and what their placeholders stand for."""
+    tools = [*parameters.function_tools, *parameters.output_tools]
     said = ModelMessagesTypeAdapter.dump_json(list(messages)).decode()
-    placeholders = Placeholders.beside(said)
-    return [_outgoing(message, placeholders) for message in messages], placeholders
+    placeholders = Placeholders.beside(
+        said + "".join(f"{each.description}{each.parameters_json_schema}" for each in tools)
+    )
+    # Tools first: they are the same in every request of a run, and so are their placeholders.
+    sent = replace(
+        parameters,
+        function_tools=[_tool(each, placeholders) for each in parameters.function_tools],
+        output_tools=[_tool(each, placeholders) for each in parameters.output_tools],
+    )
+    return [_outgoing(message, placeholders) for message in messages], sent, placeholders
 
 
 def shown(response: ModelResponse, placeholders: Placeholders) -> ModelResponse:
@@ -101,34 +57,36 @@ def shown(response: ModelResponse, placeholders: Placeholders) -> ModelResponse:
     return replace(response, parts=[_incoming(part, placeholders) for part in response.parts])
 
 
-def _outgoing(message: ModelMessage, placeholders: Placeholders) -> ModelMessage:
-    if isinstance(message, ModelRequest):
-        return replace(message, parts=[_sent(part, placeholders) for part in message.parts])
-    return replace(message, parts=[_said(part, placeholders) for part in message.parts])
+def _tool(tool: ToolDefinition, placeholders: Placeholders) -> ToolDefinition:
+    return replace(
+        tool,
+        name=placeholders.hide_name(tool.name),
+        description=placeholders.hide(tool.description),
+        parameters_json_schema=placeholders.hide_schema(tool.parameters_json_schema),
+        return_schema=placeholders.hide_schema(tool.return_schema),
+    )
 
 
-def _sent(part: Any, placeholders: Placeholders) -> Any:
-    match part:
-        case UserPromptPart() | ToolReturnPart() | RetryPromptPart():
-            return replace(part, content=_content(part.content, placeholders))
-    return part
+def _outgoing(value: Any, placeholders: Placeholders) -> Any:
+    """A message, a part of one, or what a part holds, however deep."""
+    if isinstance(value, SystemPromptPart):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        old = {each.name: getattr(value, each.name) for each in fields(value) if each.init and each.name not in EXEMPT}
+        new = {name: _field(name, held, placeholders) for name, held in old.items()}
+        changed = {name: held for name, held in new.items() if held is not old[name] and held != old[name]}
+        return replace(value, **changed) if changed else value
+    if isinstance(value, list | tuple):  # of a message's parts, or of what a person or a tool says
+        return [_outgoing(item, placeholders) for item in value]
+    return placeholders.hide(value)
 
 
-def _content(content: Any, placeholders: Placeholders) -> Any:
-    if isinstance(content, (str, dict)):
-        return placeholders.hide(content)
-    if isinstance(content, (list, tuple)):  # of a user's parts, or of a tool's JSON: what is no text stays as it is
-        return [placeholders.hide(item) if isinstance(item, (str, dict, list)) else item for item in content]
-    return content
-
-
-def _said(part: Any, placeholders: Placeholders) -> Any:
-    match part:
-        case TextPart() | ThinkingPart():
-            return replace(part, content=placeholders.hide(part.content))
-        case ToolCallPart():
-            return replace(part, args=changed_arguments(part.args, placeholders.hide))
-    return part
+def _field(name: str, held: Any, placeholders: Placeholders) -> Any:
+    if name in NAMES and isinstance(held, str):
+        return placeholders.hide_name(held)
+    if name == "args":
+        return changed_arguments(held, placeholders.hide)
+    return _outgoing(held, placeholders)
 
 
 def _incoming(part: Any, placeholders: Placeholders) -> Any:
@@ -136,15 +94,6 @@ def _incoming(part: Any, placeholders: Placeholders) -> Any:
         case TextPart():
             return replace(part, content=placeholders.show(part.content))
         case ToolCallPart():
-            return replace(part, args=changed_arguments(part.args, placeholders.show))
+            name = placeholders.show_name(part.tool_name)
+            return replace(part, tool_name=name, args=changed_arguments(part.args, placeholders.show))
     return part
-
-
-def changed_arguments(args: Any, change: Any) -> Any:
-    """Arguments of a tool call: JSON text is changed as JSON, and what is put in is escaped; other text as it is."""
-    if not isinstance(args, str):
-        return change(args)
-    try:
-        return json.dumps(change(json.loads(args)))
-    except (ValueError, RecursionError):
-        return change(args)

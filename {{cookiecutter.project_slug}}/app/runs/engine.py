@@ -165,6 +165,7 @@ async def running_worker(settings: Settings, advance: Advance, drain: Drain | No
         "serializer": JsonSerializer(),
         "log_level": "WARNING",
         "run_migrations": False,
+        "db_engine_kwargs": {"hide_parameters": True},  # an error's text must not carry what a caller sent
         "notification_listener_polling_interval_sec": 0.2,
     }
     engine = DBOS(config=config)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from app.content.personal import replaced
 
 MASK = "[redacted]"
-_SENSITIVE_KEYS = re.compile(
+SENSITIVE_KEYS = re.compile(
     r"(authorization|cookie|api_?key|secret|password|token|dsn|prompt|document|task|body)", re.IGNORECASE
 )
 _CREDENTIALS = re.compile(r"\b(?:postgresql|redis|https?)://[^\s/@:]+:[^\s/@]+@")  # in a URL
@@ -33,7 +33,7 @@ def scrub(value: Any) -> Any:
                 value = value.replace(secret, MASK)
             return replaced(_CREDENTIALS.sub(MASK, value), lambda _kind, _value: MASK)
         case dict():
-            return {scrub(k): MASK if _SENSITIVE_KEYS.search(str(k)) else scrub(v) for k, v in value.items()}
+            return {scrub(k): MASK if SENSITIVE_KEYS.search(str(k)) else scrub(v) for k, v in value.items()}
         case list() | tuple() | set() | frozenset():
             return [scrub(item) for item in value]
         case None | bool() | float():

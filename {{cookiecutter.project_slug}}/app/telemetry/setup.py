@@ -3,6 +3,7 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
+from app.content.phone_numbers import use_regions
 from app.errors import AppError
 from app.settings import Settings
 from app.telemetry.logs import configure_logs
@@ -31,6 +32,7 @@ def report_exception(error: BaseException) -> None:
 
 def configure_telemetry(settings: Settings) -> None:
     protect(settings.secrets)
+    use_regions(settings.phone_regions)
     configure_logs(settings.log_level)
     if settings.sentry_dsn:
         import sentry_sdk  # noqa: PLC0415 - most processes report to nobody
@@ -52,9 +54,11 @@ def configure_telemetry(settings: Settings) -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
 
+        from app.telemetry.spans import ScrubbingExporter  # noqa: PLC0415
+
         provider = TracerProvider(resource=Resource.create({"service.name": settings.service.name}))
         endpoint = settings.otel_exporter_otlp_endpoint.rstrip("/") + "/v1/traces"
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        provider.add_span_processor(BatchSpanProcessor(ScrubbingExporter(OTLPSpanExporter(endpoint=endpoint))))
         trace.set_tracer_provider(provider)
         # Baggage is whatever a caller writes, and the library logs what of it it cannot read.
         propagate.set_global_textmap(TraceContextTextMapPropagator())
