@@ -163,7 +163,7 @@ HEADERS = {
 ORIGIN = "https://app.rig.test"
 
 
-@control("SEC-10", cases=130)
+@control("SEC-10", cases=134)
 def test_the_surface_is_hard(proof: Proof, new_world: NewWorld) -> None:
     with new_world(CORS_ORIGINS=f'["{ORIGIN}"]', PUBLIC_URL="https://desk.rig.test") as world:
         [who] = world.people(["probe_reader"])

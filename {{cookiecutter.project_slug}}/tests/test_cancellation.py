@@ -33,6 +33,7 @@ STARTS = {
     ("db/changes.py", "_listen"): "in an empty context",
     ("entrypoints/connection.py", "close"): "in an empty context",
     ("entrypoints/connection.py", "connection_made"): "in an empty context",
+    ("entrypoints/connection.py", "_await_reader"): "in an empty context",
     ("entrypoints/connection.py", "on_message_begin"): "in an empty context",
     ("entrypoints/connection.py", "on_response_complete"): "in an empty context",
     ("db/direct.py", "__init__"): "a thread: it inherits no context",

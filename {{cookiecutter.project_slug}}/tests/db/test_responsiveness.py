@@ -44,6 +44,7 @@ async def test_a_process_that_gets_answers_is_ready_and_alive(db: Database) -> N
     health = Responsiveness(db)
     await health.require_ready()
     assert not await health.is_stuck()
+    await health.require_ready()  # the question that this began has its answer before the loop is closed
 
 
 async def test_a_database_that_is_away_is_no_reason_for_a_restart(
@@ -92,6 +93,7 @@ async def test_the_ledger_s_commits_are_watched_as_well(db: Database, monkeypatc
     hanging.go_on.set()
     await commits.close()
     assert not await health.is_stuck()
+    await health.require_ready()
 
 
 async def test_one_question_is_under_way_however_many_ask(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
