@@ -176,5 +176,5 @@ def _cut_off(proof: Proof, world: World, line: socket.socket, what: str) -> None
 
 
 def _nothing_held(world: World, who: Person) -> bool:
-    budgets = world.service.call(who, "GET", "/v1/usage").json()["budgets"]
+    budgets = world.service.call(who, "GET", "/v1/budgets").json()["items"]
     return all(float(each["held_usd"]) == 0 for each in budgets)

@@ -45,9 +45,11 @@ class Contract:
 
     def breach(self, answer: httpx2.Response) -> str:
         """What of the answer the contract does not announce; empty where all of it is."""
-        path = answer.request.url.path
-        found = [op for (method, form), op in self.operations.items()
-                 if method == answer.request.method and form.match(path)]  # fmt: skip
+        path, asked = answer.request.url.path, answer.request.method
+        meant = (
+            "GET" if asked == "HEAD" and answer.is_success else asked
+        )  # RFC 9110, 9.3.2: the same but for its content
+        found = [op for (method, form), op in self.operations.items() if method == meant and form.match(path)]
         if not found:
             return "no such operation"
         told = found[0]["responses"].get(str(answer.status_code))
@@ -55,7 +57,7 @@ class Contract:
             return f"status {answer.status_code} is not announced"
         if "$ref" in told:
             told = self.document["components"]["responses"][told["$ref"].rpartition("/")[2]]
-        return self._unlike(answer, told)
+        return "" if asked == "HEAD" and not answer.content else self._unlike(answer, told)
 
     def _unlike(self, answer: httpx2.Response, told: dict[str, Any]) -> str:
         content = told.get("content", {})

@@ -30,7 +30,7 @@ NAUGHTY: dict[str, str] = {
     "a formula with a plus": "+cmd|' /C calc'!A0",
     "a formula with an at": "@SUM(1+1)*cmd",
     "a log line": 'x\n{"event": "auth.granted", "level": "info"}\r\nx',
-    "a header": "x\r\nSet-Cookie: a=b\r\n\r\nHTTP/1.1 200 OK",
+    "a header": "x\r\nX-Admin: yes\r\n\r\nHTTP/1.1 200 OK",
     "a path": "../../../../etc/passwd\\..\\windows",
     "JSON": '{"$where": "1", "__proto__": {"admin": true}}',
     "XML": '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>',
