@@ -46,9 +46,8 @@ class Contract:
     def breach(self, answer: httpx2.Response) -> str:
         """What of the answer the contract does not announce; empty where all of it is."""
         path, asked = answer.request.url.path, answer.request.method
-        meant = (
-            "GET" if asked == "HEAD" and answer.is_success else asked
-        )  # RFC 9110, 9.3.2: the same but for its content
+        # RFC 9110, 9.3.2: HEAD is answered as GET is, but for the content.
+        meant = "GET" if asked == "HEAD" and answer.is_success else asked
         found = [op for (method, form), op in self.operations.items() if method == meant and form.match(path)]
         if not found:
             return "no such operation"
