@@ -1,37 +1,24 @@
 """What the settings of an OpenID Connect provider need of each other. Gate: access."""
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-if TYPE_CHECKING:
-    from app.settings import Settings
+Given = Mapping[str, str | None]
 
 
-def oidc_gaps(settings: "Settings") -> list[str]:
-    """What is missing, unsafe or contradictory, by the name of its key."""
-    api = {
-        "OIDC_ISSUER": settings.oidc_issuer,
-        "OIDC_AUDIENCE": settings.oidc_audience,
-        "OIDC_JWKS_URL": settings.oidc_jwks_url,
-    }
-    console = {
-        "OIDC_CLIENT_ID": settings.oidc_client_id,
-        "OIDC_AUTHORIZATION_URL": settings.oidc_authorization_url,
-        "OIDC_TOKEN_URL": settings.oidc_token_url,
-    }
+def oidc_gaps(api: Given, console: Given, *, algorithms: Sequence[str], token_type: str, only_https: bool) -> list[str]:
+    """What is missing, unsafe or contradictory, by the name of its key.
+
+    `api` are the settings that the API's access tokens need, `console` those that people need to sign in."""
+    given = {**api, **console}
     problems = []
-    for group, needed in ((api, any((api | console).values())), (console, any(console.values()))):
+    for group, needed in ((api, any(given.values())), (console, any(console.values()))):
         problems += [f"{name}: needed with the other OIDC settings" for name, v in group.items() if needed and not v]
-    if (
-        settings.oidc_client_id
-        and settings.oidc_client_id == settings.oidc_audience
-        and settings.oidc_token_type.upper() == "JWT"
-    ):
+    is_same = bool(given["OIDC_CLIENT_ID"]) and given["OIDC_CLIENT_ID"] == given["OIDC_AUDIENCE"]
+    if is_same and token_type.upper() == "JWT":
         problems.append("OIDC_AUDIENCE: must differ from OIDC_CLIENT_ID, or identity tokens pass for access tokens")
-    unsafe = [name for name in settings.oidc_algorithms if not re.fullmatch(r"(RS|PS|ES)(256|384|512)|EdDSA", name)]
-    if unsafe or not settings.oidc_algorithms:
+    unsafe = [name for name in algorithms if not re.fullmatch(r"(RS|PS|ES)(256|384|512)|EdDSA", name)]
+    if unsafe or not algorithms:
         problems.append("OIDC_ALGORITHMS: RS, PS or ES with 256, 384 or 512, or EdDSA")
-    plain = [name for name, url in (api | console).items() if name.endswith("_URL") and url and url[:8] != "https://"]
-    if settings.environment in {"staging", "production"}:
-        problems += [f"{name}: must be an https:// address" for name in plain]
-    return problems
+    plain = [name for name, url in given.items() if name.endswith("_URL") and url and url[:8] != "https://"]
+    return [*problems, *(f"{name}: must be an https:// address" for name in plain if only_https)]

@@ -194,7 +194,7 @@ class Settings(BaseSettings):
             problems.append(f"MODEL_API_KEY: needed because MODEL_PROVIDER is {self.model_provider}")
         if not self.require_distinct_key_holders and self.oidc_issuer:
             problems.append("REQUIRE_DISTINCT_KEY_HOLDERS: off only without OIDC_ISSUER, where people sign in")
-        return [*problems, *oidc_gaps(self), *self._unsafe_edge()]
+        return [*problems, *self._oidc_gaps(), *self._unsafe_edge()]
 
     def _unsafe_edge(self) -> list[str]:
         """What is wrong with how requests reach the service."""
@@ -212,6 +212,19 @@ class Settings(BaseSettings):
         if self.operations_port and self.operations_port == self.port:
             problems.append("OPERATIONS_PORT: must differ from PORT")
         return problems
+
+    def _oidc_gaps(self) -> list[str]:
+        api = {
+            "OIDC_ISSUER": self.oidc_issuer, "OIDC_AUDIENCE": self.oidc_audience, "OIDC_JWKS_URL": self.oidc_jwks_url,
+        }  # fmt: skip
+        console = {
+            "OIDC_CLIENT_ID": self.oidc_client_id, "OIDC_AUTHORIZATION_URL": self.oidc_authorization_url,
+            "OIDC_TOKEN_URL": self.oidc_token_url,
+        }  # fmt: skip
+        return oidc_gaps(
+            api, console, algorithms=self.oidc_algorithms, token_type=self.oidc_token_type,
+            only_https=self.environment in {"staging", "production"},
+        )  # fmt: skip
 
     def _production_gaps(self) -> list[str]:
         if self.environment in {"development", "test"}:
