@@ -46,8 +46,8 @@ class Contract:
     def breach(self, answer: httpx2.Response) -> str:
         """What of the answer the contract does not announce; empty where all of it is."""
         path, asked = answer.request.url.path, answer.request.method
-        # RFC 9110, 9.3.2: HEAD is answered as GET is, but for the content.
-        meant = "GET" if asked == "HEAD" and answer.is_success else asked
+        # RFC 9110, 9.3.2: HEAD is answered as GET is, but for the content, or not offered.
+        meant = "GET" if asked == "HEAD" and answer.status_code != 405 else asked
         found = [op for (method, form), op in self.operations.items() if method == meant and form.match(path)]
         if not found:
             return "no such operation"
