@@ -12,6 +12,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.api.limits import RateLimits, address_of
+from app.api.query import require_known_query
 from app.api.state import RuntimeDep
 from app.audit import trail
 from app.errors import CredentialExpired, Forbidden, Unauthenticated
@@ -68,6 +69,12 @@ async def _authenticated(
         raise
 
 
+async def require_known_query_where_public(request: Request) -> None:
+    """For every route; elsewhere who may call is asked first, and a stranger is told nothing of the parameters."""
+    if request.scope["route"].path in PUBLIC:
+        require_known_query(request)
+
+
 async def refused(request: Request, error: Unauthenticated | CredentialExpired) -> None:
     """A credential was refused: put on record why, and after too many of them answer that. Raises RateLimited."""
     address = address_of(request)
@@ -80,7 +87,8 @@ async def refused(request: Request, error: Unauthenticated | CredentialExpired) 
 def require(permission: str, *, costly: bool = False) -> Any:
     """A dependency that yields the caller when they hold the permission and raises Forbidden otherwise.
 
-    `costly` routes count against a limit of their own."""
+    Then it raises RequestInvalid for a query parameter that the route does not know. `costly` routes count against a
+    limit of their own."""
 
     async def check(
         request: Request, runtime: RuntimeDep, principal: Annotated[Principal, Depends(caller)]
@@ -96,6 +104,7 @@ def require(permission: str, *, costly: bool = False) -> Any:
             AUTH_DENIED.inc()
             log.warning("auth.denied", needs=permission, member=principal.member_id)
             raise
+        require_known_query(request)
         if costly:
             limits: RateLimits = request.app.state.limits
             await limits.count("costly", principal.member_id)

@@ -22,7 +22,7 @@ MAX_POINTERS = 20  # an answer must not grow with what was sent
 MAX_NAMED = 60  # characters of a name that are repeated to who sent it
 
 
-async def require_known_query(request: Request) -> None:
+def require_known_query(request: Request) -> None:
     """Raise RequestInvalid that names each parameter which this route does not know, or knows once only."""
     route = request.scope["route"]
     if not request.scope["query_string"] or not isinstance(route, APIRoute) or route.path.startswith(OTHERS_MAY_ADD):

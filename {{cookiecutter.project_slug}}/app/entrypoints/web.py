@@ -28,10 +28,10 @@ from app.api import (
     usage,
 )
 from app.api.body_gate import BodyGate, HeldBodies
+from app.api.guards import require_known_query_where_public
 from app.api.limit_storage import PER_PROCESS
 from app.api.limits import RateLimits
 from app.api.middleware import RequestEnvelope, security_headers
-from app.api.query import require_known_query
 from app.bootstrap import open_runtime
 from app.budgets.caps import Caps
 from app.console import decision_pages, key_pages, pages
@@ -70,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=service.description,
         version=service.version,
         lifespan=lifespan,
-        dependencies=[Depends(require_known_query)],
+        dependencies=[Depends(require_known_query_where_public)],
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

@@ -26,6 +26,7 @@ MIN_PASSAGE = 8  # characters; shorter ones, such as a priority, are found in an
 MIN_SENTENCE = 20
 MAX_PASSAGES = 50  # of one question's arguments
 RUNS_AT_ONCE = 4  # whose documents are in memory together
+_SPELLED_OR_VISIBLE = re.compile(r"⟨U\+[0-9A-F]{4,6}⟩|\S")
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 
 
@@ -123,14 +124,22 @@ def _sources(approval: Approval, texts: Sequence[_Text]) -> tuple[UntrustedSourc
 
 
 def _source(source: _Text, passages: Sequence[tuple[str, str]]) -> UntrustedSource:
-    text = _plain(source.text)
-    folded = _folded(text)
+    plain = _plain(source.text)
+    folded = _folded(plain)
     at = {pointer: place for pointer, passage in reversed(passages) if (place := folded.find(passage)) >= 0}
+    shown = " ".join(escaped(source.text).split())
     hidden = has_hidden(source.text)
-    shown = text if at or not hidden else " ".join(escaped(source.text).split())
-    return UntrustedSource(
-        source.kind, escaped(source.name), _cut(shown, min(at.values(), default=0)), tuple(sorted(at)), hidden
-    )
+    place = min(at.values(), default=0)
+    excerpt = _cut(shown, _place_with_hidden(shown, plain[:place]) if hidden else place)
+    return UntrustedSource(source.kind, escaped(source.name), excerpt, tuple(sorted(at)), hidden)
+
+
+def _place_with_hidden(shown: str, before: str) -> int:
+    """Where an escaped text goes on after the same visible characters as `before` has."""
+    visible = sum(not char.isspace() for char in before)
+    seen = (each for each in _SPELLED_OR_VISIBLE.finditer(shown) if len(each[0]) == 1)
+    found = next(islice(seen, visible, None), None)
+    return found.start() if found else 0
 
 
 def _passages(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:

@@ -55,6 +55,14 @@ def test_a_write_refuses_them_too(service: Service) -> None:
     assert answer.json()["errors"][0]["reason"] == "unknown parameter: no parameter is allowed here"
 
 
+def test_who_may_not_call_is_told_so_and_nothing_of_the_parameters(service: Service) -> None:
+    [member] = service.people(["member"])
+    guarded = [route for route in ROUTES if route.path not in PUBLIC]
+    for route in guarded:
+        assert service.call(None, "GET", f"{route.at()}?nonsense=1").status_code == 401, route.path
+    assert service.call(member, "GET", "/v1/members?nonsense=1").status_code == 403
+
+
 def test_where_others_add_parameters_they_are_ignored(service: Service) -> None:
     """RFC 6749, 4.1.2: an answer of an authorization server may hold more than a client knows."""
     assert service.call(None, "GET", "/console/sign-in?utm_source=mail").status_code == 200

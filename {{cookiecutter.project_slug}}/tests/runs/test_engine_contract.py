@@ -4,10 +4,11 @@ import inspect
 import json
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dbos import DBOS
-from pydantic_ai.messages import ModelResponse, TextPart
+from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 
 from app.errors import AppError, BudgetExceeded, Unexpected
 from app.runs.liveness import FileLocks, Liveness
@@ -47,3 +48,21 @@ def test_a_foreign_exception_is_stored_without_its_text() -> None:
 def test_what_is_not_json_is_refused_rather_than_pickled() -> None:
     with pytest.raises(TypeError, match="not JSON"):
         JsonSerializer().serialize(object())
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"__app_error__": ["budget.exceeded", "tomorrow"]},
+        {"__app_error__": "of another shape"},
+        {"__model_response__": {"parts": []}},
+        {"__data__": {"__data__": 1}},
+        {"__data__": {"__app_error__": ["a", "b"]}},
+        {"__app_error__": ["a", "b"], "text": "beside it"},
+    ],
+)
+def test_data_that_looks_like_a_record_of_ours_comes_back_as_data(argument: dict[str, Any]) -> None:
+    serializer = JsonSerializer()
+    call = ToolCallPart("open_ticket", {"title": argument})
+    data = {"arguments": [argument, {"deep": argument}], "response": ModelResponse(parts=[call], model_name="m")}
+    assert serializer.deserialize(serializer.serialize(data)) == data
