@@ -73,6 +73,7 @@ _PLAIN = str.maketrans(
     dict.fromkeys("\u00a0\u2007\u202f\u2009", " ") | dict.fromkeys("\u2010\u2011\u2012\u2013", "-") | {"\uff20": "@"}
 )
 _DIGIT = re.compile(r"\d|[\w-]{20}")
+_UUID = re.compile(r"(?<![A-Za-z0-9])[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}(?![A-Za-z0-9])")  # RFC 9562
 _MARKS = ("@", "://", "private key", "putty-user-key", "passw", "passphrase", "pwd", "cookie:", "authorization")
 KINDS = ("secret", *_FORMS, "id", "phone")
 _MASK = "\0"  # part of no form, and no letter: what is found already is not found again, nor is anything through it
@@ -85,6 +86,7 @@ def find(text: str) -> list[Found]:
         return []
     found = _merged(credentials(text), "secret")
     found += _of_forms(_masked(text, found))
+    text = _UUID.sub(lambda uuid: _MASK * len(uuid[0]), text)  # a group of it may look like a number of somebody
     found += _merged(national_ids(_masked(text, found)), "id")
     found += _merged(phone_numbers(_masked(text, found)), "phone")
     return sorted(found, key=lambda each: each.start)

@@ -24,7 +24,8 @@ from gates.rig.wire import listening, respond
 
 Body = dict[str, Any]
 Fault = Literal["hang", "drip", "endless", "die"]
-_TOKEN = re.compile(r"\[script:([0-9a-f]{12})\]")
+_LETTERS = str.maketrans("0123456789", "ghijklmnop")
+_TOKEN = re.compile(r"\[script:([a-p]{12})\]")
 DRIP_SECONDS = 1.0
 
 
@@ -72,7 +73,8 @@ class Script:
     """What one conversation is answered, request after request; the last answer repeats."""
 
     answers: tuple[Answer, ...]
-    token: str = field(default_factory=lambda: uuid4().hex[:12])
+    # Without digits: a dozen of them may be a phone's number, which no provider gets.
+    token: str = field(default_factory=lambda: uuid4().hex[:12].translate(_LETTERS))
     seen: list[Exchange] = field(default_factory=list)
 
     def task(self, text: str = "Do as the script says.") -> str:

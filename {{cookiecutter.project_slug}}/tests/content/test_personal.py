@@ -26,7 +26,7 @@ def test_a_value_is_found_whole_wherever_it_stands(kind: str) -> None:
         "4111 1111 1111 1112", "DE89 3704 0044 0532 0130 02", "000-12-3456", "1.2.3",
         "2026-11-24T10:45:00.123456Z",
         "123e4567-e89b-12d3-a456-426614174000", "9fceb02d0ae598e95dc970b74767f19372d61af8", "978-3-16-148410-0",
-        "10:45",
+        "10:45", "8ee54dc1-609c-4651-91ec-037565859223", "id=06869750-db0c-485f-8598-657861895243",
     ],
 )  # fmt: skip
 def test_a_near_miss_is_left_alone(text: str) -> None:
