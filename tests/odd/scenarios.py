@@ -1,10 +1,12 @@
 """The oddities, one function each: it returns what ran, and raises ScenarioError or UnavailableError."""
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from tests.generated import ENVIRONMENT
 from tests.odd import pooler, sqlite_libraries
@@ -127,9 +129,17 @@ def _whole_with_python(version: str) -> Scenario:
 
 
 def _python(version: str) -> str | None:
+    """One that runs, of those that uv knows, that are on the PATH, and that pyenv keeps aside."""
     command = ["uv", "python", "find", "--no-project", "--no-python-downloads", version]
     known = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    return known.stdout.strip() if known.returncode == 0 else shutil.which(f"python{version}", path=ENVIRONMENT["PATH"])
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}.*/bin/python")
+    found = [known.stdout.strip(), shutil.which(f"python{version}", path=ENVIRONMENT["PATH"]), *map(str, sorted(kept))]
+    return next((path for path in found if path and _runs(path)), None)
+
+
+def _runs(python: str) -> bool:
+    # A shim of pyenv is on the PATH for every version that it keeps, and runs only the chosen one.
+    return subprocess.run([python, "-c", ""], env=ENVIRONMENT, capture_output=True, check=False).returncode == 0
 
 
 for _version in ("3.11", "3.12", "3.13", "3.14"):
