@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from rich.console import Console
@@ -50,6 +51,9 @@ def _judged(name: str, bench: Bench) -> tuple[str, str]:
     except ScenarioError as failure:
         print(f"\n--- {name} ---\n{failure}\n", flush=True)
         return "red", str(failure).partition("\n")[0][:90]
+    except Exception as crash:  # noqa: BLE001 - the other scenarios are still to be judged
+        traceback.print_exception(crash)
+        return "red", f"the scenario itself broke: {type(crash).__name__}"
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ def found(folder: Path) -> tuple[str, str]:
     _unpack("pgbouncer", folder)
     for library in _libraries():
         _unpack(library, folder)
-    [unpacked] = folder.glob("usr/*/pgbouncer")
-    return str(unpacked), ":".join(str(path) for path in folder.glob("usr/lib/*") if path.is_dir())
+    libraries = ":".join(str(path) for path in folder.glob("usr/lib/*") if path.is_dir())
+    return str(folder / "usr" / "sbin" / "pgbouncer"), libraries
 
 
 def _libraries() -> list[str]:
