@@ -121,11 +121,27 @@ def _whole_with_python(version: str) -> Scenario:
             raise UnavailableError(f"no Python {version} on the PATH or known to uv")
         if version == f"{sys.version_info[0]}.{sys.version_info[1]}":
             bench.plain.demo()
-        else:
-            bench.generated(f"python-{version}", {"PYTHON": found}).whole()
-        return WHOLE
+            return WHOLE
+        service = bench.generated(f"python-{version}", {"PYTHON": found})
+        if not _has_old_sqlite(found, version):
+            service.whole()
+            return WHOLE
+        shown = service.run("make", "setup", status=2)
+        require("SQLite 3.42.0 or newer is needed with Python" in shown, f"an old SQLite is not named:\n{shown}")
+        library = sqlite_libraries.built("newest", bench.home / f"sqlite-of-python-{version}")
+        replace(service, environment={"PYTHON": found, "LD_LIBRARY_PATH": str(library)}).whole()
+        return f"its old SQLite is refused in one sentence; with the newest: {WHOLE}"
 
     return run
+
+
+def _has_old_sqlite(python: str, version: str) -> bool:
+    """Whether it is older than what the service needs with this Python; see app/db/sqlite_version.py."""
+    shown = subprocess.run(
+        [python, "-c", "import sqlite3; print(sqlite3.sqlite_version)"], capture_output=True, text=True, check=True
+    ).stdout
+    numbers = [tuple(map(int, each.strip().split("."))) for each in (version, shown)]
+    return numbers[0] >= (3, 12) and numbers[1] < (3, 42)
 
 
 def _python(version: str) -> str | None:
