@@ -47,7 +47,10 @@ class Patch:
         done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise PatchInvalid(f"{self.name} does not apply any more: {done.stderr.strip().splitlines()[0]}")
-        after = [_meaning(project / name) for name in self.touches]
+        try:
+            after = [_meaning(project / name) for name in self.touches]
+        except SyntaxError as error:
+            raise PatchInvalid(f"{self.name} leaves {error.text!r:.80}, which is no Python") from None
         if not self.touches or before == after:
             raise PatchInvalid(f"{self.name} changes nothing that runs")
 
