@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import SOURCE
+from tests.conftest import SOURCE, Bake
 from tests.sabotage import plan, record, sweep
-from tests.sabotage.patches import Patch, load
+from tests.sabotage.patches import Patch, PatchInvalid, load
 from tests.sabotage.plan import UNTRIED, Planned, planned, touched_controls
 from tests.sabotage.record import Caught
 from tests.sabotage.sweep import KEPT_AFTER
@@ -46,6 +47,24 @@ def test_every_proven_control_has_a_patch_and_every_patch_an_assertion_and_a_pro
     for patch in patches:
         assert patch.assertion in proven[patch.control], patch.name
         assert f"def {patch.proof}(" in proofs, patch.name
+
+
+def test_every_patch_applies_and_leaves_python_that_says_something_else(bake: Bake, tmp_path: Path) -> None:
+    service = tmp_path / "service"
+    shutil.copytree(bake(), service)
+    for patch in load():
+        before = {service / name: (service / name).read_bytes() for name in patch.touches}
+        patch.apply(service)  # raises PatchInvalid
+        for file, content in before.items():
+            file.write_bytes(content)
+
+
+def test_a_patch_that_leaves_no_python_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text("a = 1\n")
+    patch = _patch("SEC-01-0", "x.py", tmp_path)
+    patch.file.write_text("diff --git a/x.py b/x.py\n--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n-a = 1\n+a = (1\n")
+    with pytest.raises(PatchInvalid, match="SEC-01-0 leaves .* which is no Python"):
+        patch.apply(tmp_path)
 
 
 def test_a_touched_control_comes_first_and_whole_then_the_drawn_then_what_is_stale() -> None:
