@@ -63,7 +63,7 @@ def test_a_patch_that_leaves_no_python_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.py").write_text("a = 1\n")
     patch = _patch("SEC-01-0", "x.py", tmp_path)
     patch.file.write_text("diff --git a/x.py b/x.py\n--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n-a = 1\n+a = (1\n")
-    with pytest.raises(PatchInvalid, match="SEC-01-0 leaves .* which is no Python"):
+    with pytest.raises(PatchInvalid, match=r"SEC-01-0 leaves .* which is no Python"):
         patch.apply(tmp_path)
 
 
