@@ -39,7 +39,9 @@ def _whole_under(umask: int) -> Scenario:
         service.whole()
         open_to_others = too_open(service.folder, [".env"])
         require(not open_to_others, f"others may read {open_to_others}: a secret is in it")
-        require(bool(mode(service.folder / "scripts" / "install") & 0o100), "scripts are executable by their owner")
+        require(
+            bool(mode(service.folder / "scripts" / "install") & 0o100), "scripts/install is not executable by its owner"
+        )
         return f"{WHOLE}, modes"
 
     return run
@@ -111,7 +113,7 @@ def _committed_whole(service: Service, plain: Service) -> None:
 def setup_with_parallel_make(bench: Bench) -> str:
     """fault 19"""
     bench.generated("parallel").whole("-j4")
-    return f"-j4 {WHOLE}"
+    return f"-j4 for setup, then {WHOLE}"
 
 
 def _whole_with_python(version: str) -> Scenario:

@@ -1,4 +1,4 @@
-"""The sabotage sweep: every control is cut out of a running service, and its proof must notice for the named reason.
+"""The sabotage sweep: each control is cut out of a copy of a service, and its proof must notice for the named reason.
 
     python -m tests.sabotage.sweep                          all patches
     python -m tests.sabotage.sweep SEC-02                   the patches of one control, or one patch
@@ -6,12 +6,12 @@
     python -m tests.sabotage.sweep --every 20 --limit 600   what CI tries: see plan.py
     python -m tests.sabotage.sweep --release                tries nothing; red if any kill is stale
 
-Whatever was tried renews gates/sabotage.json as the sweep goes on, the rest of which is kept. A kill that is stale is
-listed and turns nothing red, except --release; a patch that survives does.
+Results are written to gates/sabotage.json as the sweep goes on; what it holds of patches that were not tried stays. A
+stale entry is listed, and is an error only with --release. A patch that survives is an error.
 
 One service is rendered and set up. Its proofs must all hold as it is, since a proof that fails anyway notices
 nothing. Then each patch goes into a copy of its own, and the proofs of its control run there. A planted proof that is
-always green must be reported as one that noticed nothing, or the sweep does not believe itself.
+always green must be reported as one that noticed nothing: else the sweep fails, since it would miss real ones too.
 """
 
 import shutil
@@ -90,8 +90,11 @@ class _Sweep:
     def whole(self, wanted: str, limit: int, changed: bool) -> int:
         """All patches, those of a control, or of these what is stale; the untouched service must hold first."""
         tried = [p for p in chosen(self.patches, wanted) if not changed or p.name in self.stale]
-        ran, broken = baseline(self.project, sorted({patch.control for patch in tried})) if tried else ("", "")
-        out.print(ran or "Nothing to try: what the record says is of this very code.")
+        if not tried:
+            out.print("Nothing to try: what the record says is of this very code.")
+            return 0
+        ran, broken = baseline(self.project, sorted({patch.control for patch in tried}))
+        out.print(ran)
         if broken:
             out.print(f"[red]The untouched service does not hold:[/]\n{broken}")
             return 1
@@ -114,7 +117,10 @@ class _Sweep:
             out.print("gates/sabotage.json was renewed: commit it.")
         self._left({each.patch.name for each in results if each.verdict != "NOT JUDGED"})
         lost = [each for each in results if each.verdict != "caught" and (strict or each.verdict != "NOT JUDGED")]
-        return int(bool(lost))
+        unstarted = len(tried) - len(results)
+        if unstarted:
+            out.print(f"{unstarted} were not started: the time was up.")
+        return int(bool(lost) or (strict and unstarted > 0))
 
     def _results(self, tried: Sequence[Planned], limit: int) -> list[Result]:
         """The results of those that were started before the time was up, in the order in which they end."""

@@ -49,7 +49,7 @@ def baseline(project: Path, controls: Sequence[str]) -> tuple[str, str]:
     records, last_words = _prove(project, project, controls, "-n", str(WORKERS), limit=LIMIT_OF_ALL)
     seconds = time.monotonic() - started
     if not records:
-        return "", last_words
+        return "", last_words or "no proof ran"
     ran = f"The untouched service: {len(records)} proofs of {len(controls)} controls in {seconds:.0f} s."
     return ran, "\n".join(f"{r['proof']}: {r['status']} {r['assertion']} {r['detail']}" for r in records if _failed(r))
 
@@ -77,7 +77,7 @@ def _prove(
     except subprocess.TimeoutExpired:
         return [], DID_NOT_END
     records = [json.loads(line) for line in evidence.read_text().splitlines()] if evidence.exists() else []
-    return records, done.stdout[-1500:]
+    return records, (done.stdout + done.stderr)[-1500:]
 
 
 def _files_with(proof: str, copy: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Who may call what. A route names its permission here or stands in PUBLIC; the tests walk the router.
 
-Denials are audited with their reason and without any part of the credential. Gate: access, security.
+A permission that is missing is in the audit trail; a credential that is refused is logged and counted. No part of it is
+in either. Gate: access, security.
 """
 
 import time
@@ -31,7 +32,7 @@ PUBLIC = frozenset(
 EARLY = "app.early_principal"  # in a request's scope: who it is, and since when that is known
 STAYS_TRUE_S = 1.0
 
-_bearer = HTTPBearer(auto_error=False, description="An API key, or an access token of the provider")
+_bearer = HTTPBearer(auto_error=False, description="An API key, or an access token of the identity provider")
 
 
 async def caller(

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from app.api.context import request_id, speaks_openai
+from app.content.json_pointer import json_pointer
 from app.errors import (
     AppError,
     MethodNotAllowed,
@@ -110,9 +111,9 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
 
 
 def _pointer(location: tuple[Any, ...]) -> str:
-    """A JSON Pointer (RFC 6901) relative to the body; other places keep their name. Long names are cut."""
+    """Relative to the body; other places keep their name."""
     inside = location[1:] if location[:1] == ("body",) else location
-    return "/" + "/".join(str(part)[:60].replace("~", "~0").replace("/", "~1") for part in inside)
+    return json_pointer(*inside) or "/"
 
 
 async def _on_framework(request: Request, error: Exception) -> Response:

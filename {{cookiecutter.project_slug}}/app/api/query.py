@@ -12,6 +12,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from app.content.json_pointer import json_pointer
 from app.errors import RequestInvalid
 
 # Where others may add parameters of their own. What opens a link marks it (mail, chat, search), so every page of the
@@ -19,7 +20,6 @@ from app.errors import RequestInvalid
 # 4.1.2), such as `session_state`.
 OTHERS_MAY_ADD = ("/console",)
 MAX_POINTERS = 20  # an answer must not grow with what was sent
-MAX_NAMED = 60  # characters of a name that are repeated to who sent it
 
 
 def require_known_query(request: Request) -> None:
@@ -37,7 +37,7 @@ def require_known_query(request: Request) -> None:
         if not repeatable and given.count(name) > 1
     ]
     if wrong:
-        raise RequestInvalid(pointers=[(f"/query/{_pointer(name)}", reason) for name, reason in wrong[:MAX_POINTERS]])
+        raise RequestInvalid(pointers=[(json_pointer("query", name), reason) for name, reason in wrong[:MAX_POINTERS]])
 
 
 def _known(route: APIRoute) -> dict[str, bool]:
@@ -60,6 +60,3 @@ def _is_list(annotation: object) -> bool:
     kinds = (annotation, *getattr(annotation, "__args__", ()))
     return any((get_origin(kind) or kind) in {list, tuple, set, frozenset} for kind in kinds)
 
-
-def _pointer(name: str) -> str:
-    return name[:MAX_NAMED].replace("~", "~0").replace("/", "~1")

@@ -89,6 +89,10 @@ _IDENTIFIERS = frozenset({
 })  # fmt: skip
 
 
+# Without one of these, a digit or a long word there is no credential in a text; all in lower case.
+MARKS = ("private key", "putty-user-key", *(mark.lower() for marks, _ in _FORMS for mark in marks))
+
+
 def credentials(text: str) -> Iterator[Span]:
     """Where credentials stand, in no particular order; one may stand within another."""
     yield from _private_keys(text)

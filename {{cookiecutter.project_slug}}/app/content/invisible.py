@@ -77,6 +77,12 @@ def has_hidden(text: str) -> bool:
     return cleaned(text) != text
 
 
+def hidden_in(text: str) -> list[bool]:
+    """Of each character whether `cleaned` would remove it."""
+    marked = _rewritten(text, lambda _: "\0")  # one for one; NUL itself is removed as well
+    return [char == "\0" for char in marked]
+
+
 def _rewritten(text: str, replacement: Callable[[str], str]) -> str:
     if not text.isascii() and (unassigned := [c for c in set(text) if unicodedata.category(c) == "Cn"]):
         text = text.translate({ord(char): replacement(char) for char in unassigned})

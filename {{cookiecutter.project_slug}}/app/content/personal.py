@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from stdnum import iban, luhn
 from stdnum.us import ssn
 
-from app.content.credentials import credentials
+from app.content.credentials import MARKS, credentials
 from app.content.national_ids import national_ids
 from app.content.phone_numbers import phone_numbers
 
@@ -75,9 +75,9 @@ _ANY = re.compile("|".join(f"(?P<{kind}>{form})" for kind, (form, _) in _FORMS.i
 _PLAIN = str.maketrans(
     dict.fromkeys("\u00a0\u2007\u202f\u2009", " ") | dict.fromkeys("\u2010\u2011\u2012\u2013", "-") | {"\uff20": "@"}
 )
-_DIGIT = re.compile(r"\d|[\w-]{20}")
+# What every value has one of, beside the marks of credentials: a cheap look at text that holds none.
+_WORTH_SCANNING = re.compile(r"\d|[\w-]{20}|@|::|(?:[A-Fa-f]{2}[:-]){5}|(?:[A-Fa-f]{1,4}:){7}")
 _UUID = re.compile(r"(?<![A-Za-z0-9])[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}(?![A-Za-z0-9])")  # RFC 9562
-_MARKS = ("@", "://", "private key", "putty-user-key", "passw", "passphrase", "pwd", "cookie:", "authorization")
 KINDS = ("secret", *_FORMS, "id", "phone")
 _MASK = "\0"  # part of no form, and no letter: what is found already is not found again, nor is anything through it
 
@@ -85,8 +85,10 @@ _MASK = "\0"  # part of no form, and no letter: what is found already is not fou
 def find(text: str) -> list[Found]:
     """Every value found, in order and without overlap."""
     text = text.translate(_PLAIN)
-    if _DIGIT.search(text) is None and not any(mark in text.lower() for mark in _MARKS):
-        return []
+    if _WORTH_SCANNING.search(text) is None:
+        lowered = text.lower()
+        if not any(mark in lowered for mark in MARKS):
+            return []
     found = _merged(credentials(text), "secret")
     found += _of_forms(_masked(text, found))
     text = _UUID.sub(lambda uuid: _MASK * len(uuid[0]), text)  # a group of it may look like a number of somebody

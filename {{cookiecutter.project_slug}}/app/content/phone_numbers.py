@@ -25,8 +25,9 @@ _FORM = re.compile(
 _CANDIDATE = re.compile(r"(?<![A-Za-z0-9+/#])(?<!\d[.,:-])\+?\(?\d(?:[ ./()-]{0,2}\d){6,14}+(?![\w]|[.,:/-]\d)")
 _NATIONAL = re.compile(r"\(?0[1-9]|\+|\(\d{2,4}\)|[2-9]\d{2} [2-9]\d{2} \d{4}\Z|[6-9]\d{8}\Z")
 _WORD = re.compile(
-    r"(?i)(?:phone|telef|teléf|\btel\b|mobil|móvil|\bcell|cellul|call|\bring\b|\bdial|\bfax|whats ?app|\bsms\b"
-    r"|\btext me|\bhandy|numer|rufnummer|kontakt|contact|puhelin|téléphone|telemóvel|celular|reach (?:me|us)|\bmsisdn)"
+    r"(?i)(?:phone|telef|teléf|\btel\b|mobil|móvil|\bcell|cellul|\bcall(?:s|ed|ing|er)?\b|\bring\b|\bdial|\bfax"
+    r"|whats ?app|\bsms\b|\btext me|\bhandy|\bnumer(?:u|em|y|ów)?\b|número|numéro|rufnummer|kontakt|contact|puhelin"
+    r"|téléphone|telemóvel|celular|reach (?:me|us)|\bmsisdn)"
 )
 
 

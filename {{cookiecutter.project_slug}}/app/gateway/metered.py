@@ -143,7 +143,9 @@ class MeteredModel(WrapperModel):
         except Exception as error:
             if was_not_billed(error):
                 bill.usage = RequestUsage()
-            raise classified(error) from error
+            if (told := classified(error)) is error:
+                raise
+            raise told from error
         finally:
             await run_to_completion(self._settle(held, bill, outcome))
 
@@ -224,5 +226,5 @@ class Bill:
 def input_bound(messages: list[ModelMessage], parameters: ModelRequestParameters) -> int:
     """An upper bound on input tokens: a byte-level tokenizer makes at most one token of a byte."""
     tools = [*parameters.function_tools, *parameters.output_tools]
-    schemas = sum(len(repr(t.parameters_json_schema)) + len(t.description or "") + len(t.name) for t in tools)
+    schemas = sum(len(f"{t.parameters_json_schema}{t.description}{t.name}".encode()) for t in tools)
     return len(ModelMessagesTypeAdapter.dump_json(messages)) + schemas + MESSAGE_OVERHEAD_TOKENS * (len(messages) + 1)

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from sqlalchemy import select
 
-from app.content.invisible import cleaned, escaped, has_hidden
+from app.content.invisible import cleaned, escaped, has_hidden, hidden_in
+from app.content.json_pointer import json_pointer
 from app.db.engine import Database
 from app.db.tenancy import TenantScope
 from app.runs.models import RunContent
@@ -26,7 +27,6 @@ MIN_PASSAGE = 8  # characters; shorter ones, such as a priority, are found in an
 MIN_SENTENCE = 20
 MAX_PASSAGES = 50  # of one question's arguments
 RUNS_AT_ONCE = 4  # whose documents are in memory together
-_SPELLED_OR_VISIBLE = re.compile(r"⟨U\+[0-9A-F]{4,6}⟩|\S")
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 
 
@@ -130,16 +130,16 @@ def _source(source: _Text, passages: Sequence[tuple[str, str]]) -> UntrustedSour
     shown = " ".join(escaped(source.text).split())
     hidden = has_hidden(source.text)
     place = min(at.values(), default=0)
-    excerpt = _cut(shown, _place_with_hidden(shown, plain[:place]) if hidden else place)
+    excerpt = _cut(shown, _place_with_hidden(source.text, plain[:place]) if hidden else place)
     return UntrustedSource(source.kind, escaped(source.name), excerpt, tuple(sorted(at)), hidden)
 
 
-def _place_with_hidden(shown: str, before: str) -> int:
-    """Where an escaped text goes on after the same visible characters as `before` has."""
+def _place_with_hidden(text: str, before: str) -> int:
+    """Where the escaped text, with every space as one, has as many visible characters behind it as `before` has."""
     visible = sum(not char.isspace() for char in before)
-    seen = (each for each in _SPELLED_OR_VISIBLE.finditer(shown) if len(each[0]) == 1)
-    found = next(islice(seen, visible, None), None)
-    return found.start() if found else 0
+    marks = zip(text, hidden_in(text), strict=True)
+    seen = (at for at, (char, hidden) in enumerate(marks) if not hidden and not char.isspace())
+    return len(" ".join(escaped(text[: next(islice(seen, visible, None), 0)]).split()))
 
 
 def _passages(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
@@ -149,7 +149,7 @@ def _passages(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
             yield from ((pointer, passage) for passage in _parts(value))
         case Mapping():
             for name, item in value.items():
-                yield from _passages(item, f"{pointer}/{name}")
+                yield from _passages(item, pointer + json_pointer(name))
         case list():
             for index, item in enumerate(value):
                 yield from _passages(item, f"{pointer}/{index}")

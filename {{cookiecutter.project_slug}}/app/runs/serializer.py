@@ -4,12 +4,14 @@ import json
 from enum import StrEnum
 from typing import Any
 
+import structlog
 from dbos import Serializer
 from pydantic import TypeAdapter
 from pydantic_ai.messages import ModelResponse
 
 from app.errors import AppError, Unexpected
 
+log = structlog.get_logger(__name__)
 _RESPONSE = TypeAdapter(ModelResponse)
 _ERRORS: dict[str, type[AppError]] = {cls.row.code: cls for cls in AppError.__subclasses__()}
 
@@ -49,7 +51,8 @@ def _encoded(value: Any) -> Any:
         case AppError():
             return {Mark.APP_ERROR: [value.row.code, value.detail]}
         case BaseException():
-            return {Mark.APP_ERROR: [Unexpected.row.code, f"{type(value).__name__} in an earlier attempt"]}
+            log.warning("run.step_failed", error=type(value).__name__)  # its own text may hold what somebody sent
+            return {Mark.APP_ERROR: [Unexpected.row.code, Unexpected.row.title]}
         case str() | int() | float() | None:
             return value
     raise TypeError(f"not JSON: {type(value).__name__}")

@@ -22,7 +22,7 @@ from app.db.unique import insert_or_existing
 from app.identity.principal import Principal
 from app.policy.decision import Allow, AskHuman, Deny
 from app.policy.taint import Taint
-from app.tools.call_rows import approval_of, approval_row, record_or_new, record_row
+from app.tools.call_rows import approval_of, approval_row, record_of, record_or_new, record_row
 from app.tools.caller import CallerOfRun
 from app.tools.models import Approval, ToolCall
 from app.tools.outcome import Outcome, Performed, Refused
@@ -100,8 +100,10 @@ class CallBook:
                 return None
             if record.state == "started":
                 await self._unknown(session, call, record)
-            refused = (record.result or {}).get("refused") if record.state != "done" else None
-            return Refused(refused) if refused is not None else Performed((record.result or {}).get("value"))
+            result = record.result or {}
+            if record.state == "done":
+                return Performed(result.get("value"))
+            return Refused(result.get("refused") or "What became of this call is no longer on record.")
 
     async def _unknown(self, session: AsyncSession, call: Call, record: ToolCall) -> None:
         record.state, record.finished_at = "unknown", utc_now()
@@ -237,12 +239,16 @@ class CallBook:
             await _audit(session, call, "tool.unknown")
 
     async def finish(self, call: Call, state: str, outcome: Performed | Refused, **facts: str) -> Outcome:
+        """Record what a tool's work came to.
+
+        It may come late, from a worker that was taken for dead: what a person has found out meanwhile stays."""
         async with self.db.transaction(call.principal) as session:
-            record = await record_row(session, call)
+            record = await session.scalar(record_of(call).with_for_update())
             if record is None:
                 raise LookupError("a tool finished that was never started")
-            record.state, record.finished_at = state, utc_now()
-            record.result = {"value": outcome.value} if isinstance(outcome, Performed) else {"refused": outcome.reason}
+            if record.resolution is None:
+                result = {"value": outcome.value} if isinstance(outcome, Performed) else {"refused": outcome.reason}
+                record.state, record.finished_at, record.result = state, utc_now(), result
             await _audit(session, call, f"tool.{state}", **facts)
         return outcome
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from app.background import run_to_completion
 from app.content.invisible import has_hidden
+from app.content.json_pointer import json_pointer
 from app.db.engine import Database, require_no_transaction
 from app.draining import checkpoint, is_interrupted, uninterrupted
 from app.errors import BudgetExceeded, RunCancelled, RunLimitExceeded, ServiceHalted
@@ -196,7 +197,7 @@ def _hidden(value: Any, place: str = "") -> list[str]:
             return [place] if has_hidden(value) else []
         case Mapping():
             keys = [place or "/"] if any(has_hidden(str(key)) for key in value) else []
-            return [*keys, *(found for key, item in value.items() for found in _hidden(item, f"{place}/{key}"))]
+            return [*keys, *(found for key, item in value.items() for found in _hidden(item, place + json_pointer(key)))]
         case list():
             return [found for index, item in enumerate(value) for found in _hidden(item, f"{place}/{index}")]
     return []
@@ -206,4 +207,4 @@ def _pointers(error: Exception) -> tuple[str, ...]:
     if not isinstance(error, ValidationError):
         return ("the arguments are not JSON of a reasonable depth",)
     issues = error.errors(include_input=False, include_url=False, include_context=False)
-    return tuple(f"/{'/'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in issues)
+    return tuple(f"{json_pointer(*issue['loc']) or '/'}: {issue['msg']}" for issue in issues)

@@ -52,6 +52,24 @@ def test_what_follows_a_value_does_not_hide_it(before: str, value: str, after: s
     assert [(f.kind, text[f.start : f.end]) for f in find(text)] == [(kind, value)]
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("X-Api-Key: swordfishes", "secret"), ("curl -u alice:sesame example.com", "secret"),
+        ("curl --user alice:sesame example.com", "secret"), ("auth-token: correct-horse", "secret"),
+        ("aa:bb:cc:dd:ee:ff", "mac"), ("dead:beef::cafe", "ip"), ("fe:dc:ba:ab:cd:ef:fa:ce", "ip"),
+        ("dsn = joe:sesame@tcp(db)/x", "secret"),
+    ],
+)  # fmt: skip
+def test_a_value_without_a_digit_is_found_alone(text: str, kind: str) -> None:
+    assert [found.kind for found in find(text)] == [kind]
+
+
+@pytest.mark.parametrize("word", ["automatically", "numerous", "basically"])
+def test_a_word_within_another_says_nothing_of_a_number(word: str) -> None:
+    assert find(f"This is {word} 2025550143 of them.") == []
+
+
 def test_a_value_at_the_seam_of_two_pieces_is_whole() -> None:
     for shift in range(LONGEST_PIECE - 30, LONGEST_PIECE + 10):
         text = "x " * (shift // 2) + "ada@mail.example" + " y" * 3_000

@@ -29,6 +29,7 @@ from app.tools.guard import Guard
 from app.tools.models import Approval, ToolCall
 from app.tools.outcome import Invalid, Parked, Performed, Refused
 from app.tools.spec import ToolContext, ToolFailure, ToolSpec, tool
+from app.tools.unknown import UnknownCalls
 from gates.rig import people
 from gates.rig.people import Person
 
@@ -392,7 +393,7 @@ async def test_a_long_result_is_cut_and_says_so(stage: Stage) -> None:
     assert outcome.value == {"truncated": True, "text": '"' + "x" * 99}
 
 
-async def _crash_between_intent_and_outcome(stage: Stage, spec: ToolSpec) -> None:
+async def _crash_between_intent_and_outcome(stage: Stage, spec: ToolSpec) -> tuple[CallBook, Call]:
     """Leave behind what a killed process leaves: an approved call whose intent is on record."""
     await stage.perform(spec.name, name="a")
     await stage.mark("approved")
@@ -400,6 +401,32 @@ async def _crash_between_intent_and_outcome(stage: Stage, spec: ToolSpec) -> Non
     book = CallBook(stage.runtime.db, stage.runtime.policy.version, timedelta(minutes=5))
     call = Call(stage.caller, "c1", spec, spec.arguments(name="a"), principal)
     assert await book.start_approved(call, AskHuman("side-effects", "test")) is None
+    return book, call
+
+
+async def test_what_comes_late_from_a_worker_taken_for_dead_leaves_what_a_person_found_out(stage: Stage) -> None:
+    book, call = await _crash_between_intent_and_outcome(stage, write_thing)
+    await stage.perform("write_thing", name="a", approved=True)  # by its successor, which finds it unknown
+    calls = UnknownCalls(stage.runtime.db)
+    await calls.resolve(stage.approver.principal, (await stage.record()).id, happened=False, reason="nothing there")
+    await book.finish(call, "done", Performed("a"))
+    record = await stage.record()
+    assert (record.state, record.resolution) == ("unknown", "did_not_happen")
+
+
+async def test_what_comes_late_and_before_a_person_looked_is_known(stage: Stage) -> None:
+    book, call = await _crash_between_intent_and_outcome(stage, write_thing)
+    await stage.perform("write_thing", name="a", approved=True)
+    await book.finish(call, "done", Performed("a"))
+    assert (await stage.record()).state == "done"
+    assert await UnknownCalls(stage.runtime.db).open(stage.approver.principal) == []
+
+
+async def test_a_call_whose_outcome_is_no_longer_on_record_is_told_as_refused(stage: Stage) -> None:
+    """Retention takes results away; what failed is never told as done."""
+    await _crash_between_intent_and_outcome(stage, write_thing)
+    await _set_record(stage, state="failed", result=None)
+    assert isinstance(await stage.perform("write_thing", name="a", approved=True), Refused)
 
 
 async def test_after_a_crash_an_unrepeatable_effect_is_unknown_and_never_run_again(stage: Stage) -> None:
