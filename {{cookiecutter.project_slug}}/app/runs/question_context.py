@@ -5,28 +5,24 @@ some must not look like one of a run that has not. Gate: security, validation.
 """
 
 import json
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
 from sqlalchemy import select
 
-from app.content.invisible import cleaned, escaped, has_hidden
+from app.content.invisible import escaped, has_hidden
 from app.db.engine import Database
 from app.db.tenancy import TenantScope
 from app.runs.models import RunContent
+from app.runs.repeated_passages import Passages, plain
 from app.tools.calls import READ_BY_MODEL
 from app.tools.models import Approval, ToolCall
 
 EXCERPT = 240  # characters
 BEFORE_MATCH = 60  # of them, so that the words around a repeated passage are seen
-MIN_PASSAGE = 8  # characters; shorter ones, such as a priority, are found in any text
-MIN_SENTENCE = 20
-MAX_PASSAGES = 50  # of one question's arguments
 RUNS_AT_ONCE = 4  # whose documents are in memory together
-_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 
 
 @dataclass(frozen=True)
@@ -118,51 +114,19 @@ def _lines(value: Any) -> str:
 
 
 def _sources(approval: Approval, texts: Sequence[_Text]) -> tuple[UntrustedSource, ...]:
-    passages = list(islice(_passages(approval.arguments), MAX_PASSAGES))
+    passages = Passages(approval.arguments)
     return tuple(_source(each, passages) for each in texts)
 
 
-def _source(source: _Text, passages: Sequence[tuple[str, str]]) -> UntrustedSource:
-    text = _plain(source.text)
-    folded = _folded(text)
-    at = {pointer: place for pointer, passage in reversed(passages) if (place := folded.find(passage)) >= 0}
+def _source(source: _Text, passages: Passages) -> UntrustedSource:
+    text = plain(source.text)
+    at = dict.fromkeys(passages.places(plain(source.name)), 0) if source.kind == "document" else {}
+    at |= passages.places(text)
     hidden = has_hidden(source.text)
     shown = text if at or not hidden else " ".join(escaped(source.text).split())
     return UntrustedSource(
         source.kind, escaped(source.name), _cut(shown, min(at.values(), default=0)), tuple(sorted(at)), hidden
     )
-
-
-def _passages(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
-    """Texts of the arguments to look for, with their place."""
-    match value:
-        case str():
-            yield from ((pointer, passage) for passage in _parts(value))
-        case Mapping():
-            for name, item in value.items():
-                yield from _passages(item, f"{pointer}/{name}")
-        case list():
-            for index, item in enumerate(value):
-                yield from _passages(item, f"{pointer}/{index}")
-
-
-def _parts(text: str) -> Iterator[str]:
-    """A text as a whole, where it is long enough to mean something, and the sentences of a longer one."""
-    whole = _folded(_plain(text))
-    if len(whole) >= MIN_PASSAGE:
-        yield whole
-    sentences = (_folded(_plain(sentence)) for sentence in _SENTENCE_END.split(text))
-    yield from (sentence for sentence in sentences if len(sentence) >= MIN_SENTENCE and sentence != whole)
-
-
-def _plain(text: str) -> str:
-    """As the model was given it: without what is hidden, and with every space as one."""
-    return " ".join(cleaned(text).split())
-
-
-def _folded(text: str) -> str:
-    # The only letter whose small form is two characters: places in both texts must stay the same.
-    return text.replace("\u0130", "i").lower()
 
 
 def _cut(text: str, place: int) -> str:
