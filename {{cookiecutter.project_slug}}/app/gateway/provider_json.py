@@ -138,7 +138,7 @@ def _choice(choice: Any, said: Literal["message", "delta"], at: int) -> Body:
     if not isinstance(choice, dict):
         raise UnexpectedModelBehavior("a choice that is no object")
     told: Any = choice.get(said)
-    if told is None and said == "delta":
+    if said == "delta" and told in (None, "", []):
         told = {}
     index = at if choice.get("index") is None else choice["index"]
     if not _is_index(index) or not isinstance(choice.get("finish_reason"), str | None) or not _is_said(told):
