@@ -80,7 +80,9 @@ def git_with_signing_hooks_and_excludes_of_its_own(bench: Bench) -> str:
         (hooks / name).write_text("#!/bin/sh\nexit 1\n")
         (hooks / name).chmod(0o755)
     (bench.home / "excludes").write_text(".env*\nconfig\n*.toml\ndocs/\n")
+    (bench.home / "attributes").write_text("* filter=broken\n")
     (bench.home / "gitconfig").write_text(
+        f'[filter "broken"]\nclean = false\nrequired = true\n[core]\nattributesFile = "{bench.home / "attributes"}"\n'
         f'[commit]\ngpgsign = true\n[gpg]\nprogram = false\n[core]\nhooksPath = "{hooks}"\n'
         f'excludesFile = "{bench.home / "excludes"}"\nautocrlf = true\n'
     )

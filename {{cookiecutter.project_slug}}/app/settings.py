@@ -9,7 +9,7 @@ import os
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -18,7 +18,20 @@ from sqlalchemy.engine import URL, make_url
 
 from app.config_files import ServiceIdentity, SettingsInvalid
 from app.setting_oidc import oidc_gaps
-from app.setting_types import PHONE_REGIONS, Names, Networks, Regions, Secrets
+from app.setting_types import (
+    PHONE_REGIONS,
+    DatabaseUrl,
+    HeaderSecret,
+    Names,
+    Networks,
+    Origins,
+    PublicUrl,
+    Regions,
+    Secret,
+    Secrets,
+    SentryDsn,
+    WebAddress,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_STORAGES = (
@@ -53,19 +66,25 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     operations_host: str = "127.0.0.1"  # where the inside of the network reaches it; never a public address
     operations_port: int = Field(9000, ge=0, le=65535)  # of web and worker alike: each process needs one
-    public_url: str = "http://127.0.0.1:8000"
+    public_url: PublicUrl = "http://127.0.0.1:8000"
 
-    database_url: str = "sqlite:///data/app.db"
-    direct_database_url: str | None = None  # with sessions of its own, where DATABASE_URL leads to a pooler without
+    database_url: DatabaseUrl = "sqlite:///data/app.db"
+    direct_database_url: DatabaseUrl | None = (
+        None  # with sessions of its own, where DATABASE_URL leads to a pooler without
+    )
     database_timeout_s: int = Field(10, ge=1, le=60)  # of a transaction; then it is answered with 503
-    migration_database_url: str | None = None  # the owner's, for `app migrate`; the service needs no such powers
-    session_secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
+    migration_database_url: DatabaseUrl | None = (
+        None  # the owner's, for `app migrate`; the service needs no such powers
+    )
+    session_secret: Secret = SecretStr(DEVELOPMENT_SECRET)
     config_dir: Path = ROOT / "config"
 
     model_provider: Literal["offline", "openai", "anthropic", "google", "bedrock"] = "offline"
-    model_api_key: SecretStr | None = None
-    model_base_url: str | None = None
-    chat_base_url: str | None = None  # the provider's OpenAI-compatible interface, where that is not MODEL_BASE_URL
+    model_api_key: HeaderSecret | None = None
+    model_base_url: WebAddress | None = None
+    chat_base_url: WebAddress | None = (
+        None  # the provider's OpenAI-compatible interface, where that is not MODEL_BASE_URL
+    )
     model_max_tokens: int = Field(900, ge=1, le=32_000)
     model_timeout_ms: int = Field(9_000, ge=100, le=120_000)
 
@@ -82,27 +101,27 @@ class Settings(BaseSettings):
     shutdown_grace_s: int = Field(30, ge=1, le=3600)  # of a worker, from the signal on; the platform must allow more
 
     # An OpenID Connect provider, from here alone: nothing a token says about its keys is believed.
-    oidc_issuer: str | None = None
+    oidc_issuer: WebAddress | None = None
     oidc_audience: str | None = None  # of access tokens: this API
-    oidc_jwks_url: str | None = None
+    oidc_jwks_url: WebAddress | None = None
     oidc_algorithms: Names = ("RS256", "ES256")
     oidc_token_type: str = "at+jwt"  # noqa: S105 - RFC 9068; some providers write JWT
     oidc_client_id: str | None = None  # with the two addresses below people sign in to the console
-    oidc_client_secret: SecretStr | None = None
-    oidc_authorization_url: str | None = None
-    oidc_token_url: str | None = None
+    oidc_client_secret: Secret | None = None
+    oidc_authorization_url: WebAddress | None = None
+    oidc_token_url: WebAddress | None = None
 
     # Of a Redis, Valkey or Memcached that all processes count in; empty: each process counts for itself.
     rate_limit_storage_url: str = ""
     rate_limit_storage_timeout_ms: int = Field(250, ge=10, le=20_000)  # of each question to it
     trusted_proxies: Networks = ()  # whose X-Forwarded-For says where a request comes from
-    cors_origins: Names = ()  # browser origins that may read the API, exactly
-    egress_allow: Names = ()  # origins that tools may reach
-    answer_links_allow: Names = ()  # origins that an agent's answer may link to
+    cors_origins: Origins = ()  # browser origins that may read the API, exactly
+    egress_allow: Origins = ()  # origins that tools may reach
+    answer_links_allow: Origins = ()  # origins that an agent's answer may link to
     tool_secrets: Secrets = Field(default_factory=dict)  # by name of the tool server
     phone_regions: Regions = PHONE_REGIONS  # whose phone numbers are personal data without a country's code
-    sentry_dsn: str | None = None
-    otel_exporter_otlp_endpoint: str | None = None
+    sentry_dsn: SentryDsn | None = None
+    otel_exporter_otlp_endpoint: WebAddress | None = None
 
     @field_validator("database_url")
     @classmethod
@@ -111,15 +130,6 @@ class Settings(BaseSettings):
             return url
         path = make_url(url).database  # decoded: a `?` or `%` of a folder's name is syntax in a URL
         return url if path in {None, "", ":memory:"} or Path(str(path)).is_absolute() else sqlite_url(ROOT / str(path))
-
-    @field_validator("session_secret", "model_api_key", "oidc_client_secret", "tool_secrets")
-    @classmethod
-    def _never_blank(cls, value: Any) -> Any:
-        """A secret of nothing but spaces is a missing one, and is refused as such rather than sent."""
-        values = value.values() if isinstance(value, dict) else [value]
-        if any(secret is not None and not secret.get_secret_value().strip() for secret in values):
-            raise ValueError("must not be blank: give a value or leave the key out")
-        return value
 
     @property
     def is_sqlite(self) -> bool:
@@ -199,8 +209,6 @@ class Settings(BaseSettings):
     def _unsafe_edge(self) -> list[str]:
         """What is wrong with how requests reach the service."""
         problems = []
-        if urlsplit(self.public_url).path.strip("/"):
-            problems.append("PUBLIC_URL: without a path; the service answers at the root of its own host name")
         if "*" in self.cors_origins:
             problems.append("CORS_ORIGINS: name each origin; * would let any page read the API")
         if any(network.prefixlen == 0 for network in self.trusted_proxies):

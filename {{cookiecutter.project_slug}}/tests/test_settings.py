@@ -54,6 +54,7 @@ def test_an_unsafe_production_value_is_refused_by_name(change: dict[str, object]
         ("https://a.example", ("https://a.example",)),
         ("https://a.example, https://b.example,", ("https://a.example", "https://b.example")),
         ('["https://a.example"]', ("https://a.example",)),
+        ("https://A.example:443/", ("https://a.example",)),  # browsers never say it so
         ("[]", ()),
         ("", ()),
     ],
@@ -78,6 +79,20 @@ def test_a_list_is_said_with_commas_or_as_json(
         ("SESSION_SECRET", "\t", "SESSION_SECRET: must not be blank"),
         ("OIDC_CLIENT_SECRET", " ", "OIDC_CLIENT_SECRET: must not be blank"),
         ("PUBLIC_URL", "https://x.example/app", "PUBLIC_URL: without a path"),
+        ("PUBLIC_URL", "https://x.example?app=1", "PUBLIC_URL: without a path"),
+        ("EGRESS_ALLOW", "a.example", "EGRESS_ALLOW_0: must be an http:// or https:// address"),
+        ("EGRESS_ALLOW", '{"a": 1}', "EGRESS_ALLOW_0: must be an http:// or https:// address"),
+        ("ANSWER_LINKS_ALLOW", "https://a.example/docs", "ANSWER_LINKS_ALLOW_0: must be an origin"),
+        ("CORS_ORIGINS", "https://a.example, https://b.example:x", "CORS_ORIGINS_1: must be an http"),
+        ("SENTRY_DSN", "x", "SENTRY_DSN: must be"),
+        ("SENTRY_DSN", "https://sentry.example/1", "SENTRY_DSN: must be as Sentry shows it"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "not a url", "OTEL_EXPORTER_OTLP_ENDPOINT: must be an http"),
+        ("MODEL_BASE_URL", "api.example.com", "MODEL_BASE_URL: must be an http"),
+        ("OIDC_JWKS_URL", "keys.json", "OIDC_JWKS_URL: must be an http"),
+        ("DATABASE_URL", "postgresql://h:abc/db", "DATABASE_URL: cannot be read"),
+        ("MODEL_API_KEY", "\u200b", "MODEL_API_KEY: must not be blank"),
+        ("MODEL_API_KEY", "sk-1\n", "MODEL_API_KEY: must be visible ASCII"),
+        ("TOOL_SECRETS", '{"crm": "x y"}', "TOOL_SECRETS: must be visible ASCII"),
     ],
 )
 def test_a_value_that_cannot_be_read_is_named_with_what_it_must_be(

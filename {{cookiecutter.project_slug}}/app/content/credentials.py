@@ -26,6 +26,11 @@ _PEM_BODY = re.compile(
 )
 _PUTTY = re.compile(r"PuTTY-User-Key-File-\d")
 _PUTTY_END = re.compile(r"Private-MAC: ?[0-9a-f]{8,128}")
+# Of one without its end: its lines of headers, and of base64.
+_PUTTY_BODY = re.compile(
+    r":[^\r\n]{0,100}(?:(?:[\s>|*]|\\[nrt]){1,12}(?:(?:Encryption|Comment|Public-Lines|Private-Lines|Key-Derivation|Argon2-\w{1,20})"
+    r": ?[^\r\n\\]{0,200}|[A-Za-z0-9+/=]{8,}+)){0,400}"
+)
 _NOT_A_VALUE = r"(?![<{$%(\[*]|(?:null|none|true|false|undefined|required|optional|string|redacted)\b)"
 
 # A fixed part, in lower case where the form ignores case; the form; its group that is the secret.
@@ -45,6 +50,19 @@ _FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
             r"[\"']?(?:(?:basic|bearer|token|digest|negotiate|ntlm|apikey|api-key|key|sso-key|genie\w+|aws4-[\w-]{1,30})\s{1,3})?"
             rf"((?<=\s){_NOT_A_VALUE}(?=[^\s\"']{{0,200}}\d|[^\s\"']{{16}})[^\r\n\"']{{6,4000}}"
             rf"|{_NOT_A_VALUE}[^\s\"',;]{{8,4000}})"
+        ),
+    ),
+    (  # a scheme with parameters: Digest, Hawk, OAuth, Signature
+        ("authorization",),
+        re.compile(
+            r"(?i)(?<![\w])(?:proxy-)?authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?"
+            r"([\w-]{2,30}[ \t]{1,3}\w{1,40}=[^\r\n]{6,4000})"
+        ),
+    ),
+    (  # of a .netrc
+        ("login ",),
+        re.compile(
+            r"(?<!\S)(?:machine\s{1,8}\S{1,200}|default)\s{1,8}login\s{1,8}\S{1,100}\s{1,8}password\s{1,8}(\S{3,200})"
         ),
     ),
     (
@@ -120,17 +138,17 @@ def _is_random(text: str) -> bool:
 def _private_keys(text: str) -> Iterator[Span]:
     if "PRIVATE KEY" in text:
         for match in _PEM.finditer(text):
-            yield match.start(), _end_of_key(text, match.end(), _PEM_END, _PEM)
+            yield match.start(), _end_of_key(text, match.end(), _PEM_END, _PEM, _PEM_BODY)
     if "PuTTY-User-Key" in text:
         for match in _PUTTY.finditer(text):
-            yield match.start(), _end_of_key(text, match.end(), _PUTTY_END, _PUTTY)
+            yield match.start(), _end_of_key(text, match.end(), _PUTTY_END, _PUTTY, _PUTTY_BODY)
 
 
-def _end_of_key(text: str, start: int, end: re.Pattern[str], begin: re.Pattern[str]) -> int:
+def _end_of_key(text: str, start: int, end: re.Pattern[str], begin: re.Pattern[str], body: re.Pattern[str]) -> int:
     """Behind the mark of its end, where that comes before another key begins; else behind what looks like its body."""
     another = begin.search(text, start, start + MAX_KEY)
     closing = end.search(text, start, another.start() if another else start + MAX_KEY)
     if closing:
         return closing.end()
-    body = _PEM_BODY.match(text, start, start + MAX_KEY)
-    return body.end() if body else start
+    said = body.match(text, start, start + MAX_KEY)
+    return said.end() if said else start

@@ -2,9 +2,9 @@
 
 Tag characters, zero-width and bidirectional controls, variation selectors, characters for private use or of no
 assignment, and lone surrogates carry hidden instructions ("ASCII smuggling") or show one text and mean another (Unicode
-TR 36, CVE-2021-42574). What scripts and emoji need of them stays: joiners between letters of scripts that join, or
-between emoji; a selector in a sequence that Unicode has registered. The registry of ideographic variants (UTS 37) has
-up to a hundred for one ideograph, room enough for a message: those are removed, and the ideograph stays.
+TR 36, CVE-2021-42574). What scripts and emoji need of them stays: joiners where they show (`joiners`), and a selector
+in a sequence that Unicode has registered. The registry of ideographic variants (UTS 37) has up to a hundred for one
+ideograph, room enough for a message: those are removed, and the ideograph stays.
 Gate: validation.
 """
 
@@ -15,7 +15,9 @@ from typing import Any
 
 from wcwidth.table_vs16 import VS16_NARROW_TO_WIDE
 
-JOINERS = "\u200c\u200d"
+from app.content.joiners import JOINER, NON_JOINER, shows
+
+JOINERS = NON_JOINER + JOINER
 # Emoji flags of regions are spelt with tag characters; these are the only ones recommended for interchange (UTS 51).
 _FLAGS = tuple(
     "\U0001f3f4" + "".join(chr(0xE0000 + ord(letter)) for letter in region) + "\U000e007f"
@@ -28,15 +30,11 @@ _SUSPECT = re.compile(
     "\ue000-\uf8ff\U000f0000-\U0010ffff"  # for private use
     "\u2800\U00013430-\U0001345f\U00016fe4\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-_JOINING_SCRIPTS = re.compile(
-    r"[\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u17ff\u1800-\u18af\ufb50-\ufdff\ufe70-\ufefe]"
-)
 # Bases with a look as text and one as emoji (UTS 51), from the kept table of a terminal library.
 _TWO_LOOKS = frozenset(
     chr(code) for ranges in VS16_NARROW_TO_WIDE.values() for first, last in ranges for code in range(first, last + 1)
 )
 _KEYCAPS = "0123456789#*"
-_EMOJI = re.compile("[" + "".join(map(re.escape, sorted(_TWO_LOOKS - set(_KEYCAPS)))) + "\u2b1b\U0001f000-\U0001faff]")
 # Standardized variants (UCD, StandardizedVariants.txt) of mathematical signs and of punctuation.
 _VARIANTS = {
     "\ufe00": frozenset(
@@ -47,7 +45,6 @@ _VARIANTS = {
     "\ufe0e": _TWO_LOOKS,
     "\ufe0f": _TWO_LOOKS,
 }
-_MODIFIER = re.compile("[\ufe0f\U0001f3fb-\U0001f3ff]")
 
 
 def cleaned(text: str) -> str:
@@ -105,18 +102,7 @@ def _replacement(char: str) -> str:
 
 
 def _needed(text: str, at: int) -> bool:
-    before, after = text[at - 1 : at], text[at + 1 : at + 2]
     if text[at] in JOINERS:
-        return _joins(text, at, after)
+        return shows(text, at)
+    before, after = text[at - 1 : at], text[at + 1 : at + 2]
     return before in _VARIANTS.get(text[at], ()) and (before not in _KEYCAPS or after == "\u20e3")
-
-
-def _joins(text: str, at: int, after: str) -> bool:
-    start = at - 1
-    while start > 0 and _MODIFIER.fullmatch(text[start]):
-        start -= 1
-    before = text[start] if start >= 0 else ""
-    both = (before, after)
-    if any(map(_SUSPECT.fullmatch, both)):  # what is removed itself vouches for nothing
-        return False
-    return all(map(_JOINING_SCRIPTS.fullmatch, both)) or (text[at] == "\u200d" and all(map(_EMOJI.fullmatch, both)))

@@ -99,7 +99,9 @@ _RRN = r"\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])-[1-8]\d{6}"  # without ch
 _BARE_RRN = re.compile(_RRN.replace("-[1-8]", "[1-8]"))
 _SG_FIN = r"[STFGM]\d{7}[A-Z]"
 _START = re.compile(r"(?<![A-Za-z0-9])(?<!\d[.,/:+-])(?=[A-Z]{0,6}[ -]?\d|bc1)")  # of every one of these
-_DIGITS = re.compile(r"(?<![A-Za-z0-9+])(?<!\d[.,:/-])\d{1,8}(?:[ ./+-]?\d{1,8}){0,6}+(?![A-Za-z]|[.,:/+-]?\d)")
+# As many groups as there are, short of one that goes on as something else does: `5919 2nd`, `1359 10:30`.
+_DIGITS = re.compile(r"(?<![A-Za-z0-9+])(?<!\d[.,:/-])\d{1,20}(?:[ ./+-]\d{1,20}+){0,6}(?![A-Za-z0-9]|[.,:/+-]\d)")
+_GROUP = re.compile(r"\d+")
 _ANY_LETTERED = re.compile(
     "(?:"
     + "|".join(f"(?P<l{at}>{form}(?![A-Za-z0-9]))" for at, (form, _) in enumerate(_LETTERED))
@@ -121,8 +123,8 @@ def national_ids(text: str) -> Iterator[Span]:
         if (match := _ANY_LETTERED.match(text, place.start())) and _is_valid(match):
             yield match.span()
     for match in _DIGITS.finditer(text):
-        if (end := _end_of_number(text, match)) is not None:
-            yield match.start(), end
+        if (span := _valid_number(text, match)) is not None:
+            yield span
 
 
 def _is_valid(match: re.Match[str]) -> bool:
@@ -130,24 +132,35 @@ def _is_valid(match: re.Match[str]) -> bool:
     return name in {"nino", "fin", "rrn"} or any(_is(module, match[0]) for module in _LETTERED[int(name[1:])][1])
 
 
-def _end_of_number(text: str, match: re.Match[str]) -> int | None:
-    """Where a valid number ends that is all of a match or its first groups; None where there is none."""
-    groups = [(group.start(), group.end()) for group in re.finditer(r"\d+", match[0])]
+def _valid_number(text: str, match: re.Match[str]) -> Span | None:
+    """Where a valid number stands that is all of a match or some of its groups; None where there is none."""
+    groups = [(group.start(), group.end()) for group in _GROUP.finditer(text, *match.span())]
+    for first, (start, _) in enumerate(groups):
+        if not first or text[start - 1] == " ":  # what stands before a gap may be another number
+            end = _end_of_number(text, groups[first:])
+            if end is not None:
+                return start, end
+    return None
+
+
+def _end_of_number(text: str, groups: list[Span]) -> int | None:
+    """Where a valid number ends that is made of these groups or the first of them."""
+    start = groups[0][0]
     word = None
     for count in range(len(groups), 0, -1):
-        value = match[0][: groups[count - 1][1]]
-        shape = tuple(end - start for start, end in groups[:count])
+        value = text[start : groups[count - 1][1]]
+        shape = tuple(end - begin for begin, end in groups[:count])
         size = sum(shape)
         modules = _BARE.get(size, ()) if count == 1 else _GROUPED.get(shape, ())
         if any(_is(each, value) for each in modules):
-            return match.start() + len(value)
+            return groups[count - 1][1]
         if size in _BARE_WITH_WORD and (count == 1 or size > 8):
             if word is None:
-                before, after = (max(0, match.start() - REACH), match.start()), (match.end(), match.end() + REACH)
+                before, after = (max(0, start - REACH), start), (groups[-1][1], groups[-1][1] + REACH)
                 word = any(_WORD.search(text, *place) for place in (before, after))
             rules = (*_BARE_WITH_WORD[size], *_BARE.get(size, ()))
             if word and (any(_is(each, value) for each in rules) or _BARE_RRN.fullmatch(value)):
-                return match.start() + len(value)
+                return groups[count - 1][1]
     return None
 
 

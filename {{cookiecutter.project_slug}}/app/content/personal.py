@@ -37,7 +37,9 @@ def _is_iban(text: str) -> bool:
 def _is_card(text: str) -> bool:
     if text[0] not in "23456":
         return False
-    digits = re.sub(r"\D", "", text)
+    number, _, exponent = text.lower().removesuffix(".0").removesuffix(".00").partition("e")
+    digits = re.sub(r"\D", "", number)
+    digits = digits.ljust(int(exponent or 0) + 1, "0")
     return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and luhn.is_valid(digits)
 
 
@@ -58,22 +60,35 @@ _MAC_FORM = (
     r"[0-9A-Fa-f]{2}(?:(?::[0-9A-Fa-f]{2}){5}|(?:-[0-9A-Fa-f]{2}){5})(?![\w:-])"
 )
 _IP_FORM = (
-    r"(?:(?<![^\W_])(?<!\.)(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)"
+    r"(?:(?<![^\W_])(?<!\.)(?:\d{1,3}\.){3}\d{1,3}(?![^\W_]|\.\d)"
     r"|(?<![\w.:])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{0,4})(?![\w:]))"
+)
+# Digits, in groups of four with dots, or as a library writes a large number: `4111111111111111.0`, `4.11…1E15`.
+_CARD_FORM = (
+    r"(?<![^\W_])(?<!\d[.-])(?:\d(?:[ -]?\d){12,18}(?:\.0{1,2}(?!\d))?(?![^\W_]|[.-]\d)"
+    r"|\d{4}\.\d{4}\.\d{4}\.\d{4}(?![^\W_]|[.-]\d)|\d\.\d{10,18}[eE]\+?1[2-8](?![^\W_]))"
 )
 _FORMS: dict[str, tuple[str, Callable[[str], bool] | None]] = {
     "email": (_EMAIL_FORM, None),
-    "iban": (r"(?<![^\W_])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,4})?\b", _is_iban),
-    "card": (r"(?<![^\W_])(?<!\d[.-])\d(?:[ -]?\d){12,18}(?![^\W_]|[.-]\d)", _is_card),
+    "iban": (r"(?<![^\W_])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,4})?(?![^\W_])", _is_iban),
+    "card": (_CARD_FORM, _is_card),
     "ssn": (r"(?<![^\W_])(?<!\d-)\d{3}-\d{2}-\d{4}(?![^\W_]|-\d)", ssn.is_valid),
     "mac": (_MAC_FORM, None),
     "ip": (_IP_FORM, _is_address),
 }
 _SHORTEST = {"iban": 15, "card": 13}  # characters of kinds whose form has no end of its own
 _ANY = re.compile("|".join(f"(?P<{kind}>{form})" for kind, (form, _) in _FORMS.items()))
+# Zeros of the scripts that numbers are written in: Arabic, Persian, of India, Thai, Lao, Tibetan, Myanmar, Khmer, wide.
+_ZEROS = (
+    "\u0660\u06f0\u0966\u09e6\u0a66\u0ae6\u0b66\u0be6\u0c66\u0ce6\u0d66\u0e50\u0ed0\u0f20\u1040\u17e0\uff10"
+    "\U0001d7ce\U0001d7d8\U0001d7e2\U0001d7ec\U0001d7f6"
+)
 # Same length, so that what is found can be cut out of the original.
 _PLAIN = str.maketrans(
-    dict.fromkeys("\u00a0\u2007\u202f\u2009", " ") | dict.fromkeys("\u2010\u2011\u2012\u2013", "-") | {"\uff20": "@"}
+    {ord(zero) + value: str(value) for zero in _ZEROS for value in range(10)}
+    | dict.fromkeys("\u00a0\u2007\u202f\u2009", " ")
+    | dict.fromkeys("\u2010\u2011\u2012\u2013", "-")
+    | {"\uff20": "@"}
 )
 # What every value has one of, beside the marks of credentials: a cheap look at text that holds none.
 _WORTH_SCANNING = re.compile(r"\d|[\w-]{20}|@|::|(?:[A-Fa-f]{2}[:-]){5}|(?:[A-Fa-f]{1,4}:){7}")

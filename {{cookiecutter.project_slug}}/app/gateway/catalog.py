@@ -165,11 +165,13 @@ class Catalog:
         output_tokens: int,
         cache_read_tokens: int = 0,
         cache_write_tokens: int = 0,
+        cache_write_1h_tokens: int = 0,
     ) -> int:
         """The price of one call in micro-dollars, rounded up. Raises ModelUnpriced, never answers 0 for unknown.
 
         `input_tokens` include those read from the provider's cache or written to it, which have prices of their own in
-        the library's table; with prices from config/models.toml they cost what all input costs."""
+        the library's table, and those written for an hour another; with prices from config/models.toml they cost what
+        all input costs."""
         entry = self.entry(tier)
         if entry.input_usd_per_mtok is not None and entry.output_usd_per_mtok is not None:
             parts = input_tokens * entry.input_usd_per_mtok + output_tokens * entry.output_usd_per_mtok
@@ -177,11 +179,13 @@ class Catalog:
         try:
             if cache_read_tokens + cache_write_tokens > input_tokens:  # no part of it: then none was cached
                 cache_read_tokens = cache_write_tokens = 0
+            for_an_hour = min(cache_write_1h_tokens, cache_write_tokens)
             usage = Usage(
                 input_tokens=input_tokens,
                 output_tokens=output_tokens,
                 cache_read_tokens=cache_read_tokens or None,
                 cache_write_tokens=cache_write_tokens or None,
+                cache_write_1h_tokens=for_an_hour or None,
             )
             price = calc_price(usage, model_ref=entry.model, provider_id=_PRICE_IDS.get(self.provider, self.provider))
         except LookupError:

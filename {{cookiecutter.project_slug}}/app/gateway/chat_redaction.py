@@ -9,7 +9,8 @@ from typing import Any
 from app.gateway.placeholders import Placeholders, changed_arguments
 
 Body = dict[str, Any]
-EXEMPT = frozenset({"role", "type", "strict"})  # of messages, tools, formats: the interface's words, held to its list
+EXEMPT = frozenset({"role", "type", "strict"})  # of messages, tools, formats: the interface's words
+_WORD = re.compile(r"[a-z][a-z_.]{0,40}")  # what these are: an assistant's own fields may call anything so
 NAMES = frozenset({"id", "tool_call_id", "name"})  # what must match between a call, its result and its tool
 SCHEMAS = frozenset({"parameters", "schema"})
 SIGNATURES = frozenset({"thought_signature", "thoughtSignature", "signature", "encrypted_content", "data"})
@@ -54,7 +55,9 @@ def _field(name: str, held: Any, placeholders: Placeholders) -> Any:
         return placeholders.hide_schema(held)
     if isinstance(held, str) and name in SIGNATURES and _OPAQUE.fullmatch(held):
         return held  # a provider's own, void unless it comes back byte for byte
-    return held if name in EXEMPT else _sent(held, placeholders)
+    if name in EXEMPT and (isinstance(held, bool) or (isinstance(held, str) and _WORD.fullmatch(held))):
+        return held
+    return _sent(held, placeholders)
 
 
 def shown_chat(answer: Body, placeholders: Placeholders) -> Body:

@@ -7,7 +7,7 @@ request here is one request at the provider. Connections are kept and shared. Ga
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx2
 from pydantic_ai.exceptions import ModelConnectionError, ModelHTTPError, UnexpectedModelBehavior
@@ -80,6 +80,11 @@ async def _beginning(response: httpx2.Response, most: int = 10_000) -> bytes:
     return raw[:most]
 
 
+def _is_error(told: Any) -> bool:
+    """Whether anything is said: some providers have `null` in every chunk, and some an object of nothing else."""
+    return any(told.values()) if isinstance(told, dict) else bool(told)
+
+
 async def _pieces(response: httpx2.Response) -> AsyncIterator[Body]:
     if "event-stream" not in response.headers.get("content-type", ""):
         raise UnexpectedModelBehavior("no stream of events")
@@ -90,8 +95,10 @@ async def _pieces(response: httpx2.Response) -> AsyncIterator[Body]:
             raise UnexpectedModelBehavior("an answer beyond all bounds")
         if event.data == END:
             return
+        if event.data.strip() in {"", "null"}:  # an event's number, or the time to wait before connecting again
+            continue
         piece = chunk_of(event.data)
-        if piece.get("error"):  # some say `null` in every chunk
+        if _is_error(piece.get("error")):
             raise ModelConnectionError("", "the provider gave up")
         finished = finished or any(choice.get("finish_reason") for choice in piece["choices"])
         yield calls.chunk(piece)

@@ -177,6 +177,7 @@ class MeteredModel(WrapperModel):
             output_tokens=usage.output_tokens,
             cache_read_tokens=max(0, usage.cache_read_tokens),
             cache_write_tokens=max(0, usage.cache_write_tokens),
+            cache_write_1h_tokens=max(0, usage.cache_write_1h_tokens),
         )
 
 

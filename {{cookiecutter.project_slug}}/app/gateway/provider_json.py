@@ -48,22 +48,24 @@ def chunk_of(raw: str) -> Body:
 def usage_of(answer: Mapping[str, Any]) -> RequestUsage | None:
     """The tokens an answer was billed for; None where the provider does not say both counts.
 
-    Reasoning that a provider counts outside of its completion is output all the same (`total - prompt`). Input that was
-    read from a cache, or written to one, has a price of its own; where more was cached than sent, none was."""
+    What a provider counts outside of its completion is output all the same (`total - prompt`, a part larger than the
+    whole). Input that was read from a cache, or written to one, has a price of its own; where more was cached than
+    sent, it was counted beside what was sent."""
     told = answer.get("usage")
     if not isinstance(told, dict):
         return None
     prompt, completion = _count(told.get("prompt_tokens")), _count(told.get("completion_tokens"))
     if prompt is None or completion is None:
         return None
-    reasoning = _part(told, "completion_tokens_details", REASONING)
-    beside = completion + reasoning if reasoning > completion else 0
-    output = max(completion, (_count(told.get("total_tokens")) or 0) - prompt, beside)
-    read = _part(told, "prompt_tokens_details", "cached_tokens")
-    written = _part(told, "prompt_tokens_details", "cache_write_tokens")
-    if read + written > prompt:
-        read, written = 0, min(written, prompt)
-    unseen = max(output - completion, reasoning if reasoning <= completion else 0)
+    of_input = _parts(told, "prompt_tokens_details")
+    read, written = of_input.get("cached_tokens", 0), of_input.get("cache_write_tokens", 0)
+    prompt = prompt + read + written if read + written > prompt else max(prompt, *of_input.values(), 0)
+    parts = _parts(told, "completion_tokens_details")
+    reasoning = parts.pop(REASONING, 0)
+    outside = sum(part for part in parts.values() if part > completion)
+    beside = reasoning if reasoning > completion else 0
+    output = max(completion + outside + beside, (_count(told.get("total_tokens")) or 0) - prompt)
+    unseen = max(output - completion - outside, 0 if beside else reasoning)
     return RequestUsage(
         input_tokens=prompt,
         output_tokens=output,
@@ -136,7 +138,7 @@ def _choice(choice: Any, said: Literal["message", "delta"], at: int) -> Body:
     if not isinstance(choice, dict):
         raise UnexpectedModelBehavior("a choice that is no object")
     told: Any = choice.get(said)
-    if told is None and said == "delta":
+    if said == "delta" and told in (None, "", []):
         told = {}
     index = at if choice.get("index") is None else choice["index"]
     if not _is_index(index) or not isinstance(choice.get("finish_reason"), str | None) or not _is_said(told):
@@ -172,6 +174,9 @@ def _count(value: Any) -> int | None:
     return int(value) if whole and not isinstance(value, bool) and value >= 0 else None
 
 
-def _part(told: Mapping[str, Any], group: str, name: str) -> int:
+def _parts(told: Mapping[str, Any], group: str) -> dict[str, int]:
+    """The counts that a usage gives as parts of another."""
     details = told.get(group)
-    return (_count(details.get(name)) or 0) if isinstance(details, dict) else 0
+    if not isinstance(details, dict):
+        return {}
+    return {name: count for name, value in details.items() if (count := _count(value)) is not None}

@@ -17,6 +17,7 @@ from pydantic_ai.models.function import FunctionModel
 from app.gateway.forwarding import ADDRESSES, Forwarded, Upstream
 from app.gateway.offline import reply, stream_reply
 from app.gateway.offline_chat import OfflineChat
+from app.gateway.openai_usage import counting
 
 CONNECT_S = 3.0
 READ_S = 120.0  # where a request does not say less: the longest MODEL_TIMEOUT_MS there is
@@ -34,7 +35,7 @@ async def open_model(provider: str, model: str, *, api_key: str | None, base_url
                 client = await closing.enter_async_context(
                     sdk.AsyncOpenAI(api_key=api_key, base_url=base_url, max_retries=0, http_client=_connections())
                 )
-                built = models.OpenAIChatModel(model, provider=providers.OpenAIProvider(openai_client=client))
+                built = counting(models)(model, provider=providers.OpenAIProvider(openai_client=client))
             case "anthropic":
                 sdk, models, providers = _load("anthropic", "anthropic")
                 client = await closing.enter_async_context(

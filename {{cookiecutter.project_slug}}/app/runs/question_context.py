@@ -5,29 +5,25 @@ some must not look like one of a run that has not. Gate: security, validation.
 """
 
 import json
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
 from sqlalchemy import select
 
-from app.content.invisible import cleaned, escaped, has_hidden, hidden_in
-from app.content.json_pointer import json_pointer
+from app.content.invisible import escaped, has_hidden, hidden_in
 from app.db.engine import Database
 from app.db.tenancy import TenantScope
 from app.runs.models import RunContent
+from app.runs.repeated_passages import Passages, plain
 from app.tools.calls import READ_BY_MODEL
 from app.tools.models import Approval, ToolCall
 
 EXCERPT = 240  # characters
 BEFORE_MATCH = 60  # of them, so that the words around a repeated passage are seen
-MIN_PASSAGE = 8  # characters; shorter ones, such as a priority, are found in any text
-MIN_SENTENCE = 20
-MAX_PASSAGES = 50  # of one question's arguments
 RUNS_AT_ONCE = 4  # whose documents are in memory together
-_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 
 
 @dataclass(frozen=True)
@@ -119,59 +115,37 @@ def _lines(value: Any) -> str:
 
 
 def _sources(approval: Approval, texts: Sequence[_Text]) -> tuple[UntrustedSource, ...]:
-    passages = list(islice(_passages(approval.arguments), MAX_PASSAGES))
+    passages = Passages(approval.arguments)
     return tuple(_source(each, passages) for each in texts)
 
 
-def _source(source: _Text, passages: Sequence[tuple[str, str]]) -> UntrustedSource:
-    plain = _plain(source.text)
-    folded = _folded(plain)
-    at = {pointer: place for pointer, passage in reversed(passages) if (place := folded.find(passage)) >= 0}
+def _source(source: _Text, passages: Passages) -> UntrustedSource:
+    read = plain(source.text)
+    at = dict.fromkeys(passages.places(plain(source.name)), 0) if source.kind == "document" else {}
+    at |= passages.places(read)
     shown = " ".join(escaped(source.text).split())
-    hidden = has_hidden(source.text)
     place = min(at.values(), default=0)
-    excerpt = _cut(shown, _place_with_hidden(source.text, plain[:place]) if hidden else place)
-    return UntrustedSource(source.kind, escaped(source.name), excerpt, tuple(sorted(at)), hidden)
+    if shown != read:
+        place = _place_as_shown(source.text, read[:place])
+    return UntrustedSource(
+        source.kind, escaped(source.name), _cut(shown, place), tuple(sorted(at)), has_hidden(source.text)
+    )
 
 
-def _place_with_hidden(text: str, before: str) -> int:
-    """Where the escaped text, with every space as one, has as many visible characters behind it as `before` has."""
-    visible = sum(not char.isspace() for char in before)
-    marks = zip(text, hidden_in(text), strict=True)
-    seen = (at for at, (char, hidden) in enumerate(marks) if not hidden and not char.isspace())
-    return len(" ".join(escaped(text[: next(islice(seen, visible, None), 0)]).split()))
+def _place_as_shown(text: str, before: str) -> int:
+    """Where the escaped text, with every space as one, has as much behind it that is seen as `before` has."""
+    seen = _seen(before)
+    for at, (char, hidden) in enumerate(zip(text, hidden_in(text), strict=True)):
+        seen -= 0 if hidden else _seen(char)
+        if seen < 0:
+            return len(" ".join(escaped(text[:at]).split()))
+    return 0
 
 
-def _passages(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
-    """Texts of the arguments to look for, with their place."""
-    match value:
-        case str():
-            yield from ((pointer, passage) for passage in _parts(value))
-        case Mapping():
-            for name, item in value.items():
-                yield from _passages(item, pointer + json_pointer(name))
-        case list():
-            for index, item in enumerate(value):
-                yield from _passages(item, f"{pointer}/{index}")
-
-
-def _parts(text: str) -> Iterator[str]:
-    """A text as a whole, where it is long enough to mean something, and the sentences of a longer one."""
-    whole = _folded(_plain(text))
-    if len(whole) >= MIN_PASSAGE:
-        yield whole
-    sentences = (_folded(_plain(sentence)) for sentence in _SENTENCE_END.split(text))
-    yield from (sentence for sentence in sentences if len(sentence) >= MIN_SENTENCE and sentence != whole)
-
-
-def _plain(text: str) -> str:
-    """As the model was given it: without what is hidden, and with every space as one."""
-    return " ".join(cleaned(text).split())
-
-
-def _folded(text: str) -> str:
-    # The only letter whose small form is two characters: places in both texts must stay the same.
-    return text.replace("\u0130", "i").lower()
+def _seen(text: str) -> int:
+    """How many letters and signs are seen, however they are composed: an accent is a part of its letter."""
+    letters = text if text.isascii() else unicodedata.normalize("NFD", text)
+    return sum(not (char.isspace() or unicodedata.combining(char)) for char in letters)
 
 
 def _cut(text: str, place: int) -> str:

@@ -15,6 +15,7 @@ from opentelemetry.trace.status import Status
 from app.telemetry.redaction import MASK, SENSITIVE_KEYS, scrub
 
 _QUERY = re.compile(r"((?:[a-z][a-z0-9+.-]{1,20}:/|(?<![^\s\"'(=]))/[^\s?#\"'<>]*)[?#][^\s\"'<>]*", re.IGNORECASE)
+_IS_ADDRESS = re.compile(r"(?:^|[._])(?:url|target|uri|full|path|referer)$")  # and nothing around it, whatever is in it
 _IS_QUERY = re.compile(r"(?:^|[._])(?:query|query_string|fragment)$")
 
 
@@ -68,6 +69,8 @@ def _value(name: str, value: Any) -> Any:
     if isinstance(value, str):
         if _IS_QUERY.search(name) and not name.startswith("db."):
             return ""
+        if _IS_ADDRESS.search(name):
+            value = re.split("[?#]", value, maxsplit=1)[0]
         return MASK if SENSITIVE_KEYS.search(name) else _text(value)
     if isinstance(value, list | tuple):
         return [_value(name, item) for item in value]

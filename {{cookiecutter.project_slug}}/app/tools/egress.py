@@ -7,6 +7,7 @@ redirect is a request that is checked like the first. Proxies from the environme
 """
 
 import ipaddress
+import json
 import re
 import socket
 import ssl
@@ -14,7 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
-from typing import cast
+from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 import anyio
@@ -82,18 +83,25 @@ class Egress:
 
     async def post_json(self, url: str, payload: object, *, deadline: timedelta, idempotency_key: str) -> Reply:
         """POST JSON to an allowed address. A redirect is the answer: what was sent goes nowhere else."""
-        self._require_allowed(url)
-        async with self.client(deadline) as client:
-            with anyio.fail_after(deadline.total_seconds()):
-                answer = await client.post(url, json=payload, headers={"Idempotency-Key": idempotency_key})
-        return Reply(answer.status_code, answer.text)
+        headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
+        try:
+            content = json.dumps(payload, allow_nan=False).encode()
+        except (ValueError, TypeError):
+            raise EgressRefused("what is to be sent cannot be written as JSON") from None
+        return await self._posted(url, deadline, content=content, headers=headers)
 
     async def post_form(self, url: str, form: Mapping[str, str], *, deadline: timedelta) -> Reply:
         """POST a form to an allowed address, as an identity provider takes it. A redirect is the answer."""
+        return await self._posted(url, deadline, data=dict(form))
+
+    async def _posted(self, url: str, deadline: timedelta, **sent: Any) -> Reply:
         self._require_allowed(url)
         async with self.client(deadline) as client:
             with anyio.fail_after(deadline.total_seconds()):
-                answer = await client.post(url, data=dict(form))
+                try:
+                    answer = await client.post(url, **sent)
+                except (httpx2.ConnectError, httpx2.ConnectTimeout):  # nobody has to find out whether it happened
+                    raise EgressRefused("there is no connection to the destination") from None
         return Reply(answer.status_code, answer.text)
 
     async def checked(self, url: str) -> tuple[SplitResult, str]:

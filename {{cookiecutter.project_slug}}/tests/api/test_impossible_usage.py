@@ -107,3 +107,22 @@ def test_what_is_possible_costs_what_is_reported(
     assert (state, tuple(booked)) == ("settled", tokens)
     assert cost == (World.price(tokens) * 1_000_000).to_integral_value("ROUND_CEILING")
     assert _disputes(world, who) == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"total_tokens": 626, "completion_tokens_details": {"reasoning_tokens": 600}},
+        {"total_tokens": 626},
+        {"total_tokens": 26, "completion_tokens_details": {"reasoning_tokens": 600}},
+        {"total_tokens": 26, "completion_tokens_details": {"audio_tokens": 600}},
+    ],
+)
+def test_what_is_counted_outside_of_its_whole_is_booked_whoever_asks(
+    world: World, beside: dict[str, Any], way: str
+) -> None:
+    """fault 1: an agent's call books what a chat's does."""
+    [who] = world.people(ROLES)
+    _, _, _, *booked = _booked(world, who, way, {"prompt_tokens": 21, "completion_tokens": 5, **beside})
+    assert booked == [21, 605]

@@ -50,10 +50,32 @@ def test_hidden_characters_are_removed(text: str, seen: str) -> None:
         "می\u200cخواهم",
         "क्\u200dष",
         "🇩🇪",
+        "ক\u09cd\u200dষ",
+        "র\u200d\u09cdয",
+        "ක\u0dca\u200dෂ",
+        "✌🏽",
+        "🏳️\u200d🌈",
+        "👩🏽\u200d❤️\u200d💋\u200d👨🏿",
+        "🚶🏽\u200d♀️\u200d➡️",
+        "🧑🏻\u200d🤝\u200d🧑🏿",
+        "🕵️\u200d♂️",
+        "🐻\u200d❄️",
+        "👩\u200d💻",
+        "نامه\u200cها",
+        "بِ\u200cبَ",
     ],
 )
 def test_visible_text_is_left_alone(text: str) -> None:
     assert cleaned(text) == text
+
+
+@pytest.mark.parametrize("base", ["م", "ا", "क", "ཀ", "ᠠ", "😀", "👩", "❤", "ﻡ", "က", "x", "中"])
+@pytest.mark.parametrize("joiner", ["\u200d", "\u200c"])
+def test_a_joiner_that_shows_nothing_is_no_bit_of_a_message(base: str, joiner: str) -> None:
+    """fault 38: allowed by a registered sequence, not by the class of its neighbours."""
+    shown = {("م", "\u200c"), ("ᠠ", "\u200c"), ("👩", "\u200d")}  # letters apart; one picture for two
+    text = "".join(base + joiner * int(bit) for bit in f"{ord('i'):08b}0")
+    assert cleaned(text) == (text if (base, joiner) in shown else base * 9)
 
 
 @pytest.mark.parametrize("base", ["中", "ᠠ", "∀", "あ", "x", "❤", "🏴", "\U0001f600"])

@@ -44,12 +44,48 @@ def test_a_near_miss_is_left_alone(text: str) -> None:
         ("", "4111111111111111", " 100 EUR", "card"),
         ("100 ", "4111-1111-1111-1111", " 123", "card"),
         ("", "378282246310005", " 1234 ok", "card"),
+        ("", "4111.1111.1111.1111", " 2nd", "card"),
+        ("iban_", "AT611904300234573201", "_2026.pdf", "iban"),
+        ("NHS ", "943 476 5919", " 2nd floor", "id"),
+        ("NHS ward 12 ", "943 476 5919", " 10:30", "id"),
+        ("", "44051401359", " 9am", "id"),
+        ("", "+43 664 1234567", " 2nd floor", "phone"),
+        ("", "+44 7911 123456", " 10:30", "phone"),
+        ("call ", "212 555 2368", " 9am", "phone"),
+        ("from ", "10.1.2.3", "_x", "ip"),
     ],
 )
 def test_what_follows_a_value_does_not_hide_it(before: str, value: str, after: str, kind: str) -> None:
     """fault 35: a check behind a form that takes too much, and no shorter one tried."""
     text = before + value + after
     assert [(f.kind, text[f.start : f.end]) for f in find(text)] == [(kind, value)]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('{"card": 4111111111111111.0}', "card"), ("paid with 4.111111111111111E15", "card"),
+        ("id,phone\n44051401359.0,x", "id"), ("\uff14" + "\uff11" * 15, "card"),
+        ("\u0660\u0660\u0664\u0664 7911 123456", "phone"),
+    ],
+)  # fmt: skip
+def test_a_number_is_found_however_its_digits_are_written(text: str, kind: str) -> None:
+    """fault 35, 36: as a table or a library writes a large number, and in the digits of other scripts."""
+    assert [found.kind for found in find(text)] == [kind]
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("PuTTY-User-Key-File-3: ssh-rsa\nEncryption: none\nPrivate-Lines: 1\nAAAAgQCqGKukO1De7zhZj6", "AAAAgQCqGKuk"),
+        ("machine api.example.com login ada password correcthorse", "correcthorse"),
+        ('authorization: Digest username="ada", response="6629fae49393a05397450978507c4ef1"', "6629fae4"),
+        ('Authorization: Hawk id="dh37fgj492je", mac="6R4rV5iE+NPoym+WwjeHzjAGXUtLNIxmo1vpMofpLAE="', "6R4rV5iE"),
+    ],
+)  # fmt: skip
+def test_a_credential_is_found_whole_in_the_form_that_its_program_writes(text: str, secret: str) -> None:
+    """fault 37"""
+    assert secret not in replaced(text, lambda kind, _: f"[{kind}]")
 
 
 @pytest.mark.parametrize(
@@ -109,6 +145,13 @@ def _cpu_of(text: str) -> float:
         "DE89 AAAA ",
         "1:",
         "(030) ",
+        "1 2a",
+        "+123456 2a",
+        "call 123 456 7a ",
+        "1.11",
+        "PuTTY-User-Key-File-3:",
+        "machine a login ",
+        "authorization: a b=",
         "a.a@b.",
         "-----BEGIN ",
     ],

@@ -54,3 +54,18 @@ def test_cached_input_has_the_price_that_the_provider_asks_for_it(provider: str)
     assert cost(read=99_000) < cost() / 2
     assert cost(read=100_001) == cost(), "more than was sent is no part of it"
     assert cost(written=99_000) >= cost()
+
+
+def test_what_a_cache_keeps_for_an_hour_has_the_price_of_an_hour() -> None:
+    """fault 2: Anthropic asks twice the price of input for it, and one and a quarter for five minutes."""
+    catalog = Catalog.load(ROOT / "config" / "models.toml", "anthropic")
+
+    def cost(written: int, for_an_hour: int) -> int:
+        return catalog.cost_micro(
+            "standard", input_tokens=100_000, output_tokens=0,
+            cache_write_tokens=written, cache_write_1h_tokens=for_an_hour,
+        )  # fmt: skip
+
+    assert cost(100_000, 100_000) == 2 * cost(0, 0)
+    assert cost(100_000, 200_000) == cost(100_000, 100_000), "no more than was written at all"
+    assert cost(100_000, 0) < cost(100_000, 50_000) < cost(100_000, 100_000)

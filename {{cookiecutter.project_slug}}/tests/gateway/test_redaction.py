@@ -63,6 +63,16 @@ def test_no_field_of_a_chat_request_holds_personal_data() -> None:
     assert isinstance(sent["seed"], int)
 
 
+def test_an_exempt_name_is_exempt_for_the_interfaces_own_words_alone() -> None:
+    """fault 36: an assistant's message may have fields of any name, as deep as its provider likes."""
+    held = {"role": MAIL, "type": CARD, "strict": int(CARD)}
+    message = {"role": "assistant", "content": "x", "extra": {"google": [held, {"type": "thinking", "strict": True}]}}
+    sent, _ = hidden_chat([message], [], {})
+    for value in (MAIL, CARD):
+        assert value not in json.dumps(sent)
+    assert sent["messages"][0]["extra"]["google"][1] == {"type": "thinking", "strict": True}
+
+
 def test_what_must_match_in_a_chat_request_still_matches() -> None:
     sent, _ = hidden_chat(*_chat_of(MAIL))
     [call] = sent["messages"][2]["tool_calls"]

@@ -39,6 +39,8 @@ def _said(spans: tuple[ReadableSpan, ...]) -> str:
     [
         ("/console/signed-in", "code=SplxlOBeZQQYbYS6WxSbIA&state=af0ifjsldkj"), ("/v1/runs", "cursor=a%40b.org"),
         ("/health/live", "next=https://x.example/?who=a@b.org"), ("/nothing/here", "code=SplxlOBeZQQYbYS6WxSbIA"),
+        ("/v1/runs", "cursor='code=SplxlOBeZQQYbYS6WxSbIA'"),
+        ("/v1/runs", 'cursor=a\\"<x> code=SplxlOBeZQQYbYS6WxSbIA'),
     ],
 )  # fmt: skip
 def test_a_request_leaves_no_query_in_its_spans(

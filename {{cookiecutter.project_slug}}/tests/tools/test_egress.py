@@ -1,6 +1,7 @@
 """The only way out: exact origins, addresses checked on every hop; counted at a real receiver."""
 
 import json
+import socket
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -170,6 +171,26 @@ async def test_an_address_that_two_readers_read_differently_is_refused_before_an
     """fault 42: it ended as an outcome nobody knows, and nothing had been sent."""
     with pytest.raises(EgressRefused):
         await _post(_open(sink), sink.url + path)
+    assert sink.hits == []
+
+
+async def test_a_post_without_a_connection_is_known_not_to_have_happened() -> None:
+    """fault 42: an unknown outcome is a person's work, and here there is none to find out."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and never listens
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        egress = Egress([url], private_addresses=True)
+        with pytest.raises(EgressRefused, match="no connection"):
+            await _post(egress, f"{url}/hook")
+        with pytest.raises(EgressRefused, match="no connection"):
+            await egress.post_form(f"{url}/token", {"a": "b"}, deadline=DEADLINE)
+
+
+@pytest.mark.parametrize("payload", [{"text": float("nan")}, {"text": object()}])
+async def test_what_cannot_be_written_is_refused_before_anything_is_sent(sink: Sink, payload: object) -> None:
+    """fault 42"""
+    with pytest.raises(EgressRefused, match="JSON"):
+        await _open(sink).post_json(f"{sink.url}/hook", payload, deadline=DEADLINE, idempotency_key="key-1")
     assert sink.hits == []
 
 
