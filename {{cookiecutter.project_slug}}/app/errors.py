@@ -130,7 +130,8 @@ class BudgetExceeded(AppError):
     ) -> None:
         """`limited_by` says whose limit it is, `frozen_by` who has frozen it, both for people to read."""
         used_up = f"is used up; it resets at {resets_at}. The limit was set by {limited_by}."
-        super().__init__(f"The AI budget of this {scope} {f'is frozen by {frozen_by}.' if frozen_by else used_up}")
+        whose = "the whole service" if scope == "global" else f"this {scope}"
+        super().__init__(f"The AI budget of {whose} {f'is frozen by {frozen_by}.' if frozen_by else used_up}")
         self.scope = scope
 
 

@@ -59,4 +59,3 @@ def _parameters(dependant: Dependant) -> Iterator[tuple[str, bool]]:
 def _is_list(annotation: object) -> bool:
     kinds = (annotation, *getattr(annotation, "__args__", ()))
     return any((get_origin(kind) or kind) in {list, tuple, set, frozenset} for kind in kinds)
-

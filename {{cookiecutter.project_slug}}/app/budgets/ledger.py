@@ -180,7 +180,7 @@ class Ledger:
         self, payer: Payer, scope: str, limit_micro: int | None, *, actor: str, period: str = "",
         layer: Layer = "operator",
     ) -> LayeredLimit:  # fmt: skip
-        """Set one layer's limit of one of the payer's caps now: for the open window and all later ones.
+        """Set one layer's limit of one of the payer's caps now: for the open window, whose top-ups end, and all later.
 
         `period`, day or month, is the scope's usual one where nothing is said, here and below. None removes the layer's
         limit: the file's default takes the place of the operator's, nothing that of the tenant's. Returns both layers
@@ -192,10 +192,11 @@ class Ledger:
                 operators = cap.default_limit_micro if stored.limit_micro is None else stored.limit_micro
                 require_within(operators, limit_micro, cap)
                 stored.tenant_limit_micro = limit_micro
+                await session.execute(windows_like(cap).values(tenant_extra_micro=0))
             else:
                 stored.limit_micro = limit_micro
                 default = cap.default_limit_micro if limit_micro is None else limit_micro
-                await session.execute(windows_like(cap).values(limit_micro=default))
+                await session.execute(windows_like(cap).values(limit_micro=default, extra_micro=0))
             facts = {"limit_usd": None if limit_micro is None else usd(limit_micro), "period": cap.period}
             return await self._recorded(session, cap, payer, actor, "budget.set", layer, **facts)
 

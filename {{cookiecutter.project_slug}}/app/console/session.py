@@ -15,7 +15,7 @@ from fastapi import Depends, Request, Response
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from app.api.state import RuntimeDep
-from app.errors import AppError, Forbidden, StoreAway, Unauthenticated
+from app.errors import AppError, Forbidden, RequestInvalid, StoreAway, Unauthenticated
 from app.identity.principal import Principal
 from app.identity.sign_in import Attempt
 from app.settings import Settings
@@ -127,7 +127,9 @@ def forget_notice(response: Response) -> None:
 
 
 async def current(request: Request, runtime: RuntimeDep) -> Session:
-    """Raises SignedOut when the cookie is missing, forged, too old or names whose access has ended; StoreAway."""
+    """Raises SignedOut when the cookie is missing, forged, too old or names whose access has ended; StoreAway.
+
+    Raises RequestInvalid for a form with a field twice: which of them a person meant, nobody knows."""
     try:
         data: dict[str, Any] = _signer(runtime.settings).loads(request.cookies.get(COOKIE, ""), max_age=LIFETIME_S)
         principal = await runtime.directory.resume_session(data["member"], data["key"], data["started"])
@@ -135,6 +137,10 @@ async def current(request: Request, runtime: RuntimeDep) -> Session:
         raise
     except (BadSignature, AppError, KeyError):
         raise SignedOut from None
+    if request.method == "POST":
+        form = await request.form()
+        if len(form.multi_items()) != len(form):
+            raise RequestInvalid("A field of the form was sent twice.")
     return Session(principal, data["csrf"], data["started"])
 
 

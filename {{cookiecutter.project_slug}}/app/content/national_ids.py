@@ -100,7 +100,10 @@ _BARE_RRN = re.compile(_RRN.replace("-[1-8]", "[1-8]"))
 _SG_FIN = r"[STFGM]\d{7}[A-Z]"
 _START = re.compile(r"(?<![A-Za-z0-9])(?<!\d[.,/:+-])(?=[A-Z]{0,6}[ -]?\d|bc1)")  # of every one of these
 # As many groups as there are, short of one that goes on as something else does: `5919 2nd`, `1359 10:30`.
-_DIGITS = re.compile(r"(?<![A-Za-z0-9+])(?<!\d[.,:/-])\d{1,20}(?:[ ./+-]\d{1,20}+){0,6}(?![A-Za-z0-9]|[.,:/+-]\d)")
+_DIGITS = re.compile(
+    r"(?<![A-Za-z0-9+])(?<!\+\d[ -])(?<!\+\d\d[ -])(?<!\+\d{3}[ -])(?<!\d[.,:/-])"  # nor behind a country's code
+    r"\d{1,20}(?:[ ./+-]\d{1,20}+){0,6}(?![A-Za-z0-9]|[.,:/+-]\d)"
+)
 _GROUP = re.compile(r"\d+")
 _ANY_LETTERED = re.compile(
     "(?:"

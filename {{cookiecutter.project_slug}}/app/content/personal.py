@@ -57,11 +57,15 @@ _EMAIL_FORM = (
 )
 _MAC_FORM = (
     r"(?<![^\W_])(?<!(?<![^\W_])[0-9A-Fa-f]{2}[:-])"  # no part of a longer row of pairs
-    r"[0-9A-Fa-f]{2}(?:(?::[0-9A-Fa-f]{2}){5}|(?:-[0-9A-Fa-f]{2}){5})(?![\w:-])"
+    r"[0-9A-Fa-f]{2}(?:(?::[0-9A-Fa-f]{2}){5}|(?:-[0-9A-Fa-f]{2}){5})"
+    r"(?![^\W_]|[:-][0-9A-Fa-f]{2}(?![^\W_]))"
 )
+# No part of a longer row of groups; a word may stand before it, as in `ip:2001:db8::1`.
+_NO_GROUP_BEFORE = "(?<!::)" + "".join(rf"(?<!(?<![^\W_])[0-9A-Fa-f]{{{size}}}:)" for size in range(1, 5))
 _IP_FORM = (
     r"(?:(?<![^\W_])(?<!\.)(?:\d{1,3}\.){3}\d{1,3}(?![^\W_]|\.\d)"
-    r"|(?<![\w.:])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{0,4})(?![\w:]))"
+    rf"|(?<![^\W_])(?<!\.){_NO_GROUP_BEFORE}(?:[0-9A-Fa-f]{{0,4}}:){{2,7}}"
+    r"(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{0,4})(?![^\W_]|:[0-9A-Fa-f:]))"
 )
 # Digits, in groups of four with dots, or as a library writes a large number: `4111111111111111.0`, `4.11…1E15`.
 _CARD_FORM = (
@@ -76,7 +80,7 @@ _FORMS: dict[str, tuple[str, Callable[[str], bool] | None]] = {
     "mac": (_MAC_FORM, None),
     "ip": (_IP_FORM, _is_address),
 }
-_SHORTEST = {"iban": 15, "card": 13}  # characters of kinds whose form has no end of its own
+_SHORTEST = {"iban": 15, "card": 13, "ip": 3}  # characters of kinds whose form has no end of its own
 _ANY = re.compile("|".join(f"(?P<{kind}>{form})" for kind, (form, _) in _FORMS.items()))
 # Zeros of the scripts that numbers are written in: Arabic, Persian, of India, Thai, Lao, Tibetan, Myanmar, Khmer, wide.
 _ZEROS = (

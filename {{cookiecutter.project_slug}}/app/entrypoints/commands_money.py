@@ -88,6 +88,7 @@ def _usd(micro: int | None) -> str | None:
 def set_budget(whose: Whose, amount_usd: str, period: WhichPeriod = "", dry_run: DryRun = False) -> None:
     """Set a cap in US dollars: a tenant's of a month, everybody's of a day, or of the other. Undo: set it back.
 
+    Your top-ups of the open window end: what is set is in force.
     A tenant's administrators may set a lower one of their own, and none above it."""
     limit, wanted = _amount(amount_usd), _period(period, whose)
 

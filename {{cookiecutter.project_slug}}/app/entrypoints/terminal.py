@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-WIDE = 240  # ids must stay whole to be copied; a narrow terminal wraps by itself
+WIDE = 100_000  # wider than any row: ids must stay whole to be copied; a narrow terminal wraps by itself
 out = Console()
 err = Console(stderr=True)
 

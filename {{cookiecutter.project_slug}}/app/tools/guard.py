@@ -197,7 +197,10 @@ def _hidden(value: Any, place: str = "") -> list[str]:
             return [place] if has_hidden(value) else []
         case Mapping():
             keys = [place or "/"] if any(has_hidden(str(key)) for key in value) else []
-            return [*keys, *(found for key, item in value.items() for found in _hidden(item, place + json_pointer(key)))]
+            return [
+                *keys,
+                *(found for key, item in value.items() for found in _hidden(item, place + json_pointer(key))),
+            ]
         case list():
             return [found for index, item in enumerate(value) for found in _hidden(item, f"{place}/{index}")]
     return []

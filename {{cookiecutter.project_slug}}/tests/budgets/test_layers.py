@@ -76,7 +76,7 @@ class Model:
         elif what in {"freeze", "thaw"}:
             self.frozen[layer] = what == "freeze"
         else:
-            self.limit[layer] = amount if what == "set" else None
+            self.limit[layer], self.extra[layer] = (amount if what == "set" else None), 0
         return True
 
 

@@ -118,6 +118,10 @@ def test_a_value_at_the_seam_of_two_pieces_is_whole() -> None:
         ("{'email': 'jane@example.com'}", "email"), ("_jane@example.com_", "email"), ("jane%40example.com", "email"),
         ("+49\u00a030\u00a0901820", "phone"), ("4111\u00a01111\u00a01111\u00a01111", "card"), ("10.1.2.3:8080", "ip"),
         ("ip:10.1.2.3", "ip"),
+        ("00:1A:2B:3C:4D:5E: link down", "mac"), ("_00:1A:2B:3C:4D:5E_", "mac"), ("ip:2001:db8::1", "ip"),
+        ("2001:db8::1: refused", "ip"), ("_192.168.1.10_", "ip"), ("_030 1234567_", "phone"),
+        ("_+14155552671_", "phone"),
+        ("_DE89370400440532013000_", "iban"), ("+1 415 555 2671", "phone"),
         ("device:3c:22:fb:01:9a:7e;", "mac"), ("de89370400440532013000", "iban"), ("sk_live_" + "a1b2" * 5, "secret"),
     ],
 )  # fmt: skip

@@ -66,6 +66,8 @@ def test_an_approver_decides_in_the_console(service: Service) -> None:
         assert forged.status_code == 403
         nothing = browser.post("/console/approvals", data={**form, f"decision:{question['id']}": ""})
         assert "Nothing was chosen" in nothing.text
+        both = browser.post("/console/approvals", data={**form, f"decision:{question['id']}": ["deny", "approve"]})
+        assert both.status_code == 422, "a form that says both decides nothing"
         done = browser.post("/console/approvals", data=form)
         assert done.status_code == 200
         assert done.url.path == "/console", "a reload must not send the decision again"
