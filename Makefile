@@ -12,7 +12,7 @@ BIN := .venv/bin
 OUT ?= build
 OPTS ?=
 
-.PHONY: help setup demo test check test-template test-service test-odd sabotage bake dev clean
+.PHONY: help setup demo test check test-template test-service test-odd test-clients sabotage bake dev clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ test-service: $(BIN)/.ready ## Generate a service as a user would and run its wh
 
 test-odd: $(BIN)/.ready ## Services on odd machines: names, umasks, proxies, git, Pythons, poolers (ONLY=ipv6,git STRICT=1)
 	@$(BIN)/python -m tests.odd $(ONLY)
+
+test-clients: $(BIN)/.ready ## Client libraries through a service at a strict provider (ONLY=litellm,dspy DIRECT=1)
+	@$(BIN)/python -m tests.clients $(ONLY)
 
 sabotage: $(BIN)/.ready ## Cut controls out of a service; their proofs must notice: ID=SEC-02, CHANGED=1, SAMPLE=20 LIMIT=600 as CI, RELEASE=1
 	@$(BIN)/python -m tests.sabotage.sweep $(ID) $(if $(CHANGED),--changed) $(if $(SAMPLE),--every $(SAMPLE)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(BASE),--base $(BASE)) $(if $(RELEASE),--release)

@@ -1,0 +1,59 @@
+from langchain_core.messages import HumanMessage
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+from pydantic import BaseModel
+from scenario import LONG, MODEL, QUESTION, REFUSED, SLOW, expect, plays, refused
+
+
+@tool
+def find_order(number: str) -> str:
+    """Where an order is."""
+    return f"{number} was sent"
+
+
+class City(BaseModel):
+    """A city."""
+
+    name: str
+    people: int
+
+
+model = ChatOpenAI(model=MODEL, temperature=0.7)
+
+
+def chat() -> None:
+    expect("Lisbon" in model.invoke(QUESTION).content, "no answer")
+
+
+def stream() -> None:
+    expect("Lisbon" in "".join(piece.content for piece in model.stream(QUESTION)), "no answer")
+
+
+def tools() -> None:
+    bound = model.bind_tools([find_order])
+    messages = [HumanMessage(QUESTION)]
+    pieces = list(bound.stream(messages))
+    asked = pieces[0]
+    for piece in pieces[1:]:
+        asked += piece
+    messages.append(asked)
+    messages += [find_order.invoke(call) for call in asked.tool_calls]
+    expect("Lisbon" in bound.invoke(messages).content, "no answer")
+
+
+def structured() -> None:
+    expect(isinstance(model.with_structured_output(City).invoke(QUESTION), City), "no city")
+
+
+def long() -> None:
+    text = ChatOpenAI(model=MODEL, max_tokens=8_000).invoke(LONG).content
+    expect(len(text.split()) >= 6_000, f"{len(text.split())} words")
+
+
+def slow() -> None:
+    expect("Portugal" in "".join(piece.content for piece in model.stream(SLOW)), "cut off")
+
+
+for play in (chat, stream, tools, structured, long, slow):
+    plays(play.__name__, play)
+plays("refused", lambda: refused(lambda: model.invoke(REFUSED)))

@@ -1,0 +1,52 @@
+import { createOpenAI, openai } from "@ai-sdk/openai";
+import { generateText, jsonSchema, stepCountIs, streamText, tool, Output } from "ai";
+
+const QUESTION = "What is the capital of Portugal?";
+const expect = (holds, what) => {
+  if (!holds) throw new Error(String(JSON.stringify(what)).slice(0, 300));
+};
+const city = jsonSchema({
+  type: "object",
+  properties: { name: { type: "string" }, people: { type: "integer" } },
+  required: ["name", "people"],
+  additionalProperties: false,
+});
+const find_order = tool({
+  description: "Where an order is.",
+  inputSchema: jsonSchema({ type: "object", properties: { number: { type: "string" } }, required: ["number"] }),
+  execute: async ({ number }) => `${number} was sent`,
+});
+
+const scenarios = {};
+for (const [name, model] of [
+  ["default", openai("gpt-4o")], // the Responses interface
+  ["chat", createOpenAI().chat("gpt-4o")],
+]) {
+  scenarios[`${name} text`] = async () => {
+    const { text } = await generateText({ model, prompt: QUESTION, maxRetries: 0 });
+    expect(text.includes("Lisbon"), text);
+  };
+  scenarios[`${name} stream`] = async () => {
+    let text = "";
+    for await (const piece of streamText({ model, prompt: QUESTION, maxRetries: 0 }).textStream) text += piece;
+    expect(text.includes("Lisbon"), text);
+  };
+  scenarios[`${name} tools`] = async () => {
+    const options = { model, prompt: QUESTION, tools: { find_order }, stopWhen: stepCountIs(3), maxRetries: 0 };
+    const { text } = await generateText(options);
+    expect(text.includes("Lisbon"), text);
+  };
+  scenarios[`${name} structured`] = async () => {
+    const made = await generateText({ model, prompt: QUESTION, output: Output.object({ schema: city }), maxRetries: 0 });
+    expect(made.output.people === 7, made.output);
+  };
+}
+
+for (const [scenario, play] of Object.entries(scenarios)) {
+  try {
+    await play();
+    console.log(JSON.stringify({ scenario, ok: true }));
+  } catch (error) {
+    console.log(JSON.stringify({ scenario, ok: false, told: String(error.message ?? error).slice(0, 400) }));
+  }
+}
