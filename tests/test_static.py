@@ -1,5 +1,6 @@
 """The rendered project passes the linters of every kind of file it has."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,26 @@ def test_the_dockerfile_and_the_shell_scripts_pass(projects: list[Path]) -> None
     ]
     assert len(scripts) == 5
     _passes(["shellcheck", *scripts], projects[0])
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o000])
+def test_whatever_the_umask_the_image_s_code_is_read_by_all_and_written_by_root_alone(
+    bake: Bake, tmp_path: Path, umask: int
+) -> None:
+    """Fault 24: the Dockerfile's own command, on a build context as a builder with that umask has it."""
+    context = tmp_path / "context"
+    shutil.copytree(bake(), context)
+    for path in context.rglob("*"):
+        path.chmod((0o777 if path.is_dir() or path.stat().st_mode & 0o100 else 0o666) & ~umask)
+    lines = (context / "Dockerfile").read_text().splitlines()
+    [setting] = [line for line in lines if "chmod -R" in line]
+    assert lines.index(setting) > max(at for at, line in enumerate(lines) if line.startswith("COPY . ."))
+    _, found, command = setting.partition("chmod ")
+    assert found
+    assert command.endswith(" /app")
+    subprocess.run(["chmod", *command.split()[:-1], str(context)], check=True)
+    for path in context.rglob("*"):
+        mode = path.stat().st_mode
+        assert not mode & 0o022, path
+        assert mode & 0o044 == 0o044, path
+        assert not path.is_dir() or mode & 0o011 == 0o011, path
