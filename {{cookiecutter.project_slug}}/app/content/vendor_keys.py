@@ -74,7 +74,7 @@ _EXACT = (
     ("claim_", r"claim_[A-Za-z0-9_-]{43}"),
 )
 _PLACE = r"(?<![A-Za-z0-9])"  # no letter or digit right before it
-_BEHIND_PREFIX = r"(?=[\w.~+/-]{0,200}[\dA-Z]|[a-z]{20})(?:[\w-]|[.~+/](?=[\w-])){16,400}+={0,2}"
+_BEHIND_PREFIX = r"(?=[\w.~+/-]{0,200}[\dA-Z]|[a-z]{20})(?:[\w-]|[.~+/](?=[\w-])){16,400}={0,2}"
 _LONG = re.compile(r"[\w.~+/=$:@%-]{19,}+")  # no key is shorter
 _FORMS = (*_EXACT, *((prefix, re.escape(prefix) + _BEHIND_PREFIX) for prefix in PREFIXES))
 
