@@ -37,8 +37,7 @@ MISSING: dict[str, tuple[int, str]] = {
     "POST /v1/approvals/decisions": (200, "each item says for itself what became of it"),
     "GET /v1/approvals": (200, "a filter that nothing fits"),
     "GET /v1/audit": (200, "a filter that nothing fits"),
-    "POST /console/approvals": (303, "the page that follows says it"),
-    "POST /console/unknown/{call_id}": (303, "the page that follows says it"),
+    "POST /console/approvals": (409, "the form comes back with what was typed, and says it"),
     "POST /console/key-claims": (303, "the page that follows says it"),
 }
 
