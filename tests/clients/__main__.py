@@ -52,7 +52,8 @@ class Client:
         folder.mkdir()
         command = ["npm", "install", "--silent", "--no-fund", "--no-audit", *self.packages]
         subprocess.run(command, cwd=folder, env=ENVIRONMENT, check=True)
-        shutil.copy(PLAY / self.play, folder)
+        for file in (self.play, "scenario.mjs"):
+            shutil.copy(PLAY / file, folder)
         return ["node", str(folder / self.play)]
 
 

@@ -1,4 +1,5 @@
 import OpenAI from "openai";
+import { expect, plays } from "./scenario.mjs";
 
 const MODEL = "gpt-4o";
 const QUESTION = "What is the capital of Portugal?";
@@ -11,9 +12,6 @@ const TOOL = {
   },
 };
 const user = (content) => [{ role: "user", content }];
-const expect = (holds, what) => {
-  if (!holds) throw new Error(String(JSON.stringify(what)).slice(0, 300));
-};
 
 const scenarios = {
   async chat() {
@@ -67,11 +65,4 @@ const scenarios = {
   },
 };
 
-for (const [scenario, play] of Object.entries(scenarios)) {
-  try {
-    await play();
-    console.log(JSON.stringify({ scenario, ok: true }));
-  } catch (error) {
-    console.log(JSON.stringify({ scenario, ok: false, told: String(error.message ?? error).slice(0, 400) }));
-  }
-}
+await plays(scenarios);

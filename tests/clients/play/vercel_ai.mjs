@@ -1,10 +1,8 @@
 import { createOpenAI, openai } from "@ai-sdk/openai";
 import { generateText, jsonSchema, stepCountIs, streamText, tool, Output } from "ai";
+import { expect, plays } from "./scenario.mjs";
 
 const QUESTION = "What is the capital of Portugal?";
-const expect = (holds, what) => {
-  if (!holds) throw new Error(String(JSON.stringify(what)).slice(0, 300));
-};
 const city = jsonSchema({
   type: "object",
   properties: { name: { type: "string" }, people: { type: "integer" } },
@@ -42,11 +40,4 @@ for (const [name, model] of [
   };
 }
 
-for (const [scenario, play] of Object.entries(scenarios)) {
-  try {
-    await play();
-    console.log(JSON.stringify({ scenario, ok: true }));
-  } catch (error) {
-    console.log(JSON.stringify({ scenario, ok: false, told: String(error.message ?? error).slice(0, 400) }));
-  }
-}
+await plays(scenarios);
