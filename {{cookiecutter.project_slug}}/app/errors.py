@@ -205,6 +205,17 @@ class ProviderRejected(AppError):
     row = ErrorCode("provider.rejected", 502, "The AI service could not process this task.", page=True)
 
 
+class ProviderRefusedRequest(AppError):
+    """The provider says what is wrong with a caller's own request, and the caller is told; no retry, no other model."""
+
+    row = ErrorCode("provider.refused_request", 400, "The model's provider refused the request.")
+
+    def __init__(self, detail: str | None = None, *, param: str | None = None, told_code: str | None = None) -> None:
+        """`detail` is for people to read, `param` and `told_code` are the provider's own words of its interface."""
+        super().__init__(detail)
+        self.param, self.told_code = param, told_code
+
+
 class ProviderAuthFailed(AppError):
     row = ErrorCode("provider.auth_failed", 503, "AI features are temporarily unavailable.", page=True)
 

@@ -89,6 +89,8 @@ def _told(answered: Answered) -> dict[str, str]:
     told = {"X-Model": answered.model, "X-Tier": answered.route.tier}
     if answered.degraded:
         told["X-Degraded"] = "true"
+    if answered.dropped:
+        told["X-Dropped-Parameters"] = ", ".join(answered.dropped)
     if answered.age is not None:  # RFC 9211, RFC 9111
         told |= {"Cache-Status": "service; hit", "Age": str(int(answered.age.total_seconds()))}
     return told

@@ -67,16 +67,8 @@ class ToolCall(FromProvider):
     function: CalledFunction
 
 
-def _only_answers_have_more(schema: dict[str, Any]) -> None:
-    schema["maxProperties"] = MOST_FIELDS
-    schema["if"] = {"properties": {"role": {"const": "assistant"}}}
-    schema["else"] = {"propertyNames": {"enum": sorted(schema["properties"])}}
-
-
 class Message(FromProvider):
-    """What somebody said. An assistant's is an answer as it was given; every other has these fields and no more."""
-
-    model_config = ConfigDict(json_schema_extra=_only_answers_have_more)
+    """What somebody said. An assistant's is an answer as it was given; what else stands beside these is left out."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=100)] | None = None
@@ -88,13 +80,6 @@ class Message(FromProvider):
     annotations: Annotated[list[dict[str, Any]], Field(max_length=200)] | None = None
     audio: None = None
     function_call: None = None
-
-    @model_validator(mode="after")
-    def _is_known_or_an_answer(self) -> Self:
-        if self.model_extra and self.role != "assistant":
-            unknown = ", ".join(sorted(self.model_extra)[:3])[:100]
-            raise ValueError(f"only an assistant's message may have fields that are not known here: {unknown}")
-        return self
 
 
 class FunctionSchema(Strict):
@@ -125,9 +110,12 @@ class ResponseFormat(Strict):
 
 class StreamOptions(Strict):
     include_usage: bool | None = None
+    include_obfuscation: bool | None = None  # left out
 
 
 Tokens = Annotated[int, Field(ge=1, le=1_000_000), Integral]
+Label = Annotated[str, StringConstraints(max_length=600, pattern=NO_NUL)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
 
@@ -137,12 +125,20 @@ class ChatCompletionCreate(Strict):
     messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
     max_completion_tokens: Tokens | None = None
     max_tokens: Tokens | None = Field(None, description="the older name of max_completion_tokens")
-    n: Annotated[int, Field(ge=1, le=4), Integral] | None = None
+    n: Annotated[int, Field(ge=1, le=16), Integral] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Annotated[str, StringConstraints(max_length=200, pattern=NO_NUL)] | None = Field(
         None, description="taken and not passed on: the provider learns of no user"
     )
+    # What clients send by habit and no model needs: taken, and left out.
+    store: Literal[False] | None = Field(None, description="nothing is stored at the provider")
+    service_tier: Literal["auto", "default"] | None = Field(None, description="faster service would be billed apart")
+    metadata: Annotated[dict[Label, Label], Field(max_length=16)] | None = None
+    safety_identifier: Label | None = None
+    prompt_cache_key: Label | None = None
+    prompt_cache_retention: Label | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
     tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
     # From here on passed on as it is.
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
@@ -154,6 +150,9 @@ class ChatCompletionCreate(Strict):
     presence_penalty: Penalty | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
     seed: Annotated[int, Field(ge=-(2**53), le=2**53), Integral] | None = None
+    logit_bias: (
+        Annotated[dict[Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}$")], Bias], Field(max_length=300)] | None
+    ) = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20), Integral] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
@@ -169,13 +168,38 @@ class ChatCompletionCreate(Strict):
 
 PASSED_ON = (
     "tool_choice", "parallel_tool_calls", "response_format", "temperature", "top_p", "frequency_penalty",
-    "presence_penalty", "stop", "seed", "logprobs", "top_logprobs", "reasoning_effort", "verbosity",
+    "presence_penalty", "stop", "seed", "logit_bias", "logprobs", "top_logprobs", "reasoning_effort", "verbosity",
 )  # fmt: skip
 
 
+# Of a message and its calls: what libraries and pieces of streams put there, and no provider reads.
+REMAINS = frozenset(
+    {
+        "annotations",
+        "index",
+        "sender",
+        "tool_name",
+        "provider_specific_fields",
+        "cache_control",
+        "function_call",
+        "audio",
+    }
+)
+SAID = {  # by others than an assistant: of these a provider reads nothing else
+    "role", "content", "name", "tool_call_id",
+}  # fmt: skip
+
+
 def _without_remains(message: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in message.items() if name != "annotations" and value != []}
+    is_answer = message["role"] == "assistant"
+    kept = {
+        name: value
+        for name, value in message.items()
+        if value != [] and (name not in REMAINS if is_answer else name in SAID)
+    }
     for call in kept.get("tool_calls", ()):
+        for name in REMAINS & call.keys():
+            del call[name]
         if says_nothing(call["function"].get("arguments")):
             call["function"]["arguments"] = NO_ARGUMENTS
     if kept["role"] != "assistant":

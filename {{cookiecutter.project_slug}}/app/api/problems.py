@@ -21,6 +21,7 @@ from app.errors import (
     AppError,
     MethodNotAllowed,
     NotFound,
+    ProviderRefusedRequest,
     RateLimited,
     RequestInvalid,
     RequestMalformed,
@@ -81,6 +82,9 @@ def openai_error(error: AppError) -> dict[str, Any]:
     """The error in the shape that clients of OpenAI's interface read."""
     pointers = error.pointers if isinstance(error, RequestInvalid) else []
     reasons = "".join(f" {pointer}: {reason}." for pointer, reason in pointers)
+    if isinstance(error, ProviderRefusedRequest):  # as its provider said it, in the same interface
+        told = {"message": error.detail, "type": "invalid_request_error", "request_id": request_id.get()}
+        return {"error": told | {"param": error.param, "code": error.told_code or error.row.code}}
     kind = error.row.code.partition(".")[0]
     told = {"message": error.detail + reasons, "type": kind, "code": error.row.code, "request_id": request_id.get()}
     return {"error": told | {"param": pointers[0][0] if pointers else None}}

@@ -18,6 +18,7 @@ from app.errors import (
     ProviderAuthFailed,
     ProviderOverloaded,
     ProviderQuotaExhausted,
+    ProviderRefusedRequest,
     ProviderRejected,
     ProviderTimeout,
     ProviderUnavailable,
@@ -31,7 +32,7 @@ FAULTS = (
     ModelOutputInvalid,
 )  # fmt: skip
 # Not what was hoped for, and an answer: the model is well.
-ANSWERS = (ModelRefused, ModelTruncated, ProviderRejected)
+ANSWERS = (ModelRefused, ModelTruncated, ProviderRejected, ProviderRefusedRequest)
 
 
 class RetryBudget:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.budgets.money import to_micro
 from app.config_files import read_config
 from app.errors import ModelUnknown, ModelUnpriced
+from app.gateway.capabilities import not_taken
 from app.gateway.routing import AUTO, Router
 
 OFFLINE_MODEL = "offline-deterministic-1"
@@ -29,6 +30,9 @@ class ModelEntry(BaseModel):
     input_usd_per_mtok: Decimal | None = Field(None, gt=0)
     output_usd_per_mtok: Decimal | None = Field(None, gt=0)
     context_tokens: int | None = Field(None, ge=1_000, description="input and output together; left out, the library's")
+    not_taken: tuple[str, ...] | None = Field(
+        None, max_length=20, description="parameters of the chat interface that it refuses; left out, by its profile"
+    )
     fallbacks: tuple[str, ...] = Field((), max_length=3, description="tiers that stand in for it, first to last")
 
 
@@ -144,6 +148,13 @@ class Catalog:
         if tier not in self.tiers:
             raise ModelUnknown(f"There is no tier {tier}: choose from {', '.join(sorted(self.tiers))}.")
         return self.tiers[tier]
+
+    def not_taken(self, model: str, effort: str | None) -> frozenset[str]:
+        """Parameters of the chat interface that a model of the tiers refuses when it reasons with that effort."""
+        entry = next((each for each in self.tiers.values() if each.model == model), None)
+        if entry is not None and entry.not_taken is not None:
+            return frozenset(entry.not_taken)
+        return not_taken(self.provider, model, effort)
 
     def context_tokens(self, tier: str) -> int | None:
         """How much one call can hold; None where neither the table nor the library knows."""

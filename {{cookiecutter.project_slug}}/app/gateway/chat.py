@@ -56,6 +56,7 @@ class Answered:
     degraded: bool
     bill: Bill | None  # None: given before, and free
     age: timedelta | None = None  # of one given before
+    dropped: tuple[str, ...] = ()  # parameters that the model does not take
 
     @property
     def cost_micro(self) -> int:
@@ -82,7 +83,7 @@ class Chat:
             bill = asked.sent.bill()
             with admitted.watched():
                 async with model.metered(bill, within.total_seconds()):
-                    answer = await asked.upstream.whole(asked.sent.body(model.name))
+                    answer = await asked.upstream.whole(asked.sent.body(model.name, self._not_taken(asked, model)))
                     bill.usage = usage_of(answer) or RequestUsage()
             _look_at_name(answer, model.name)
             return answer, bill
@@ -96,7 +97,7 @@ class Chat:
             return shown_chat(kept.body, asked.sent.placeholders), asked.again(kept, degraded=True)
         if rung.model.name == asked.model:
             await self.cache.keep(payer, asked.kept_as, asked.model, answer)
-        return shown_chat(answer, asked.sent.placeholders), asked.answered(rung, bill)
+        return shown_chat(answer, asked.sent.placeholders), self._answered(asked, rung, bill)
 
     @asynccontextmanager
     async def stream(self, payer: Payer, request: ChatRequest) -> AsyncGenerator[tuple[AsyncIterator[Body], Answered]]:
@@ -118,7 +119,8 @@ class Chat:
                 attempt.enter_context(admitted.watched())
                 await attempt.enter_async_context(model.metered(bill, until - time.monotonic()))
                 with anyio.fail_after(within.total_seconds()):
-                    opened = asked.upstream.stream(asked.sent.body(model.name, streamed=True))
+                    body = asked.sent.body(model.name, self._not_taken(asked, model), streamed=True)
+                    opened = asked.upstream.stream(body)
                     pieces = await attempt.enter_async_context(opened)
                     first = await anext(pieces, None)
                 _look_at_name(first or {}, model.name)
@@ -135,7 +137,7 @@ class Chat:
         gathered = Gathered()
         with charged(CallContext(payer, FEATURE, "")):
             async with attempt:
-                yield _restored(restoring, pieces, gathered), asked.answered(rung, bill)
+                yield _restored(restoring, pieces, gathered), self._answered(asked, rung, bill)
         if rung.model.name == asked.model:
             await self.cache.keep(payer, asked.kept_as, asked.model, gathered.answer)
 
@@ -147,6 +149,14 @@ class Chat:
         model = ladder.rungs[0].model.name
         key = self.cache.key(payer, model, sent.said, request.caching)
         return _Asked(payer, self.upstream, ladder, sent, model, key, route, request.caching)
+
+    def _not_taken(self, asked: "_Asked", model: MeteredModel) -> frozenset[str]:
+        return self.catalog.not_taken(model.name, asked.sent.said.get("reasoning_effort"))
+
+    def _answered(self, asked: "_Asked", rung: Rung, bill: Bill) -> Answered:
+        dropped = tuple(sorted(self._not_taken(asked, rung.model) & asked.sent.said.keys()))
+        is_degraded = rung is not asked.ladder.rungs[0]
+        return Answered(asked.route, rung.model.name, is_degraded, bill, dropped=dropped)
 
     async def _given_before(self, asked: "_Asked", *, stale: bool = False) -> Kept | None:
         """An answer that may be given again. Raises ServiceHalted: a switch stops these as well."""
@@ -178,9 +188,6 @@ class _Asked:
         """The key to keep the answer under; empty: it is not to be kept."""
         return self.key if self.caching.may_store else ""
 
-    def answered(self, rung: Rung, bill: Bill) -> Answered:
-        return Answered(self.route, rung.model.name, rung is not self.ladder.rungs[0], bill)
-
     def again(self, kept: Kept, *, degraded: bool) -> Answered:
         return Answered(self.route, self.model, degraded, None, kept.age)
 
@@ -201,9 +208,11 @@ class _Sent:
     def bill(self) -> Bill:
         return Bill(self._input_bound, self._max_tokens * self._choices)
 
-    def body(self, model: str, *, streamed: bool = False) -> Body:
+    def body(self, model: str, without: frozenset[str], *, streamed: bool = False) -> Body:
+        """What is sent to a model that does not take those parameters."""
+        taken = {name: value for name, value in self.said.items() if name not in without}
         stream = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {}
-        return {**self.said, "model": model, **stream}
+        return {**taken, "model": model, **stream}
 
 
 def _look(request: ChatRequest) -> Look:

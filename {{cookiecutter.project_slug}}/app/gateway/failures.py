@@ -29,6 +29,7 @@ from app.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from app.gateway.refusals import RequestRefused, refusal
 
 log = structlog.get_logger(__name__)
 BY_STATUS: dict[int, type[AppError]] = {
@@ -52,6 +53,8 @@ def classified(error: Exception) -> Exception:
             return ProviderTimeout()
         case ModelHTTPError(status_code=status):
             told = _of_status(status, str(error.body))
+            if isinstance(error, RequestRefused) and isinstance(told, ProviderRejected):
+                told = refusal(error) or told
             told.retry_after = retry_after(error.headers or {})
             return told
         case UnexpectedModelBehavior():

@@ -14,6 +14,7 @@ from pydantic_ai.exceptions import ModelConnectionError, ModelHTTPError, Unexpec
 
 from app.gateway.provider_calls import StreamedArguments
 from app.gateway.provider_json import Body, answer_of, chunk_of
+from app.gateway.refusals import ABOUT_THE_REQUEST, RequestRefused
 
 ADDRESSES = {
     "openai": "https://api.openai.com/v1",
@@ -64,7 +65,8 @@ class Forwarded:
             async with self.client.stream("POST", f"{self.url}/chat/completions", json=body) as response:
                 if response.status_code != 200:
                     told = (await _beginning(response)).decode("utf-8", "replace")
-                    raise ModelHTTPError(response.status_code, model, told, headers=dict(response.headers))
+                    kind = RequestRefused if response.status_code in ABOUT_THE_REQUEST else ModelHTTPError
+                    raise kind(response.status_code, model, told, headers=dict(response.headers))
                 yield response
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             raise ModelConnectionError(model, "not reached") from error
