@@ -16,12 +16,13 @@ from app.content.links import Links
 from app.db.engine import Database
 from app.db.responsiveness import Responsiveness
 from app.features import FEATURES
+from app.gateway.allowance import CallLimits
 from app.gateway.breaker import Breaker, Health
 from app.gateway.cache import Cache
 from app.gateway.catalog import Catalog
 from app.gateway.chat import Chat
 from app.gateway.ladder import Ladder, LadderModel, Rung
-from app.gateway.metered import CallLimits, MeteredModel
+from app.gateway.metered import MeteredModel
 from app.gateway.providers import open_chat, open_model
 from app.gateway.routing import AUTO, Routing
 from app.identity.directory import Directory
@@ -228,7 +229,7 @@ class AgentFactory:
         )
         upstream = await self.closing.enter_async_context(opened)
         cache = Cache(self.board.db, self.catalog.cache)
-        return Chat(self.catalog, self.ladders, upstream, settings.model_max_tokens, cache, self.board, self.routing)
+        return Chat(self.catalog, self.ladders, upstream, settings.model_total_timeout, cache, self.board, self.routing)
 
     async def open_models(self) -> None:
         """Every tier's models, which all agents and chats share."""
@@ -245,7 +246,7 @@ class AgentFactory:
 
     async def _ladder(self, tier: str) -> Ladder:
         rungs = [await self._rung(rung) for rung in self.catalog.ladder(tier)]
-        return Ladder(rungs, rules=self.catalog.resilience, deadline=self.settings.model_timeout)
+        return Ladder(rungs, rules=self.catalog.resilience)
 
     @property
     def _key(self) -> str | None:
@@ -262,7 +263,7 @@ class AgentFactory:
             catalog=catalog,
             ledger=self.ledger,
             board=self.board,
-            limits=CallLimits(settings.model_max_tokens, settings.model_timeout),
+            limits=CallLimits(settings.model_max_tokens, settings.model_timeout, settings.model_total_timeout),
         )
         rest = timedelta(seconds=rules.breaker_rest_s)
         known = self.health.setdefault(name, Health(Breaker(name, faults=rules.breaker_faults, rest=rest)))

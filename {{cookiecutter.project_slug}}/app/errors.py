@@ -25,6 +25,8 @@ class AppError(Exception):
     """A failure with a meaning. `detail` is shown to the caller: never put input or internals in it."""
 
     row: ClassVar[ErrorCode]
+    param: str | None = None  # of OpenAI's interface: the parameter that is wrong
+    openai_code: str | None = None  # what its clients look for, where it has a word of its own
 
     def __init__(self, detail: str | None = None, *, retry_after: timedelta | None = None) -> None:
         self.detail = detail or self.row.title
@@ -170,7 +172,16 @@ class RunDeadLettered(AppError):
 
 
 class ModelUnknown(AppError):
+    """The configuration names a model or a tier that there is not."""
+
     row = ErrorCode("model.unknown", 422, "That model is not in this service's catalogue.")
+
+
+class ModelNotFound(AppError):
+    """No model answers to the name that a caller gives."""
+
+    row = ErrorCode("model.not_found", 404, "That model is not offered here.")
+    param, openai_code = "model", "model_not_found"
 
 
 class ModelUnpriced(AppError):
@@ -210,10 +221,10 @@ class ProviderRefusedRequest(AppError):
 
     row = ErrorCode("provider.refused_request", 400, "The model's provider refused the request.")
 
-    def __init__(self, detail: str | None = None, *, param: str | None = None, told_code: str | None = None) -> None:
-        """`detail` is for people to read, `param` and `told_code` are the provider's own words of its interface."""
+    def __init__(self, detail: str | None = None, *, param: str | None = None, openai_code: str | None = None) -> None:
+        """`detail` is for people to read, the others are the provider's own words of its interface."""
         super().__init__(detail)
-        self.param, self.told_code = param, told_code
+        self.param, self.openai_code = param, openai_code
 
 
 class ProviderAuthFailed(AppError):

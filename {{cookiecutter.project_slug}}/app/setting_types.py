@@ -121,4 +121,12 @@ Secrets = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_mapped), Af
 Regions = Annotated[
     tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")], ...], NoDecode, BeforeValidator(_listed)
 ]  # ISO 3166
+LIMIT_STORAGES = (
+    *(
+        f"{scheme}://"
+        for name in ("redis", "valkey")
+        for scheme in (name, f"{name}s", f"{name}+unix", f"{name}+cluster", f"{name}+sentinel")
+    ),
+    "memcached://",
+)
 PHONE_REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "PL", "IN", "BR", "IL")  # unless a setting says others

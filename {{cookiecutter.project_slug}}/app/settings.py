@@ -19,6 +19,7 @@ from sqlalchemy.engine import URL, make_url
 from app.config_files import ServiceIdentity, SettingsInvalid
 from app.setting_oidc import oidc_gaps
 from app.setting_types import (
+    LIMIT_STORAGES,
     PHONE_REGIONS,
     DatabaseUrl,
     HeaderSecret,
@@ -34,14 +35,6 @@ from app.setting_types import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMIT_STORAGES = (
-    *(
-        f"{scheme}://"
-        for name in ("redis", "valkey")
-        for scheme in (name, f"{name}s", f"{name}+unix", f"{name}+cluster", f"{name}+sentinel")
-    ),
-    "memcached://",
-)
 DEVELOPMENT_SECRET = "development-only-not-a-secret"  # noqa: S105 - refused outside development
 
 
@@ -86,7 +79,10 @@ class Settings(BaseSettings):
         None  # the provider's OpenAI-compatible interface, where that is not MODEL_BASE_URL
     )
     model_max_tokens: int = Field(900, ge=1, le=32_000)
-    model_timeout_ms: int = Field(9_000, ge=100, le=120_000)
+    model_timeout_ms: int = Field(9_000, ge=100, le=120_000)  # of so many tokens, or of a stream's next piece
+    model_total_timeout_ms: int = Field(
+        120_000, ge=100, le=120_000
+    )  # of a stream, and of long answers
 
     run_max_model_calls: int = Field(12, ge=1, le=100)
     run_max_tool_calls: int = Field(20, ge=1, le=200)
@@ -155,6 +151,10 @@ class Settings(BaseSettings):
         return timedelta(milliseconds=self.model_timeout_ms)
 
     @property
+    def model_total_timeout(self) -> timedelta:
+        return timedelta(milliseconds=self.model_total_timeout_ms)
+
+    @property
     def rate_limit_storage_timeout(self) -> timedelta:
         return timedelta(milliseconds=self.rate_limit_storage_timeout_ms)
 
@@ -202,6 +202,8 @@ class Settings(BaseSettings):
             problems.append("DIRECT_DATABASE_URL: must start with postgresql://")
         if self.model_provider not in {"offline", "bedrock"} and self.model_api_key is None:
             problems.append(f"MODEL_API_KEY: needed because MODEL_PROVIDER is {self.model_provider}")
+        if self.model_total_timeout_ms < self.model_timeout_ms:
+            problems.append("MODEL_TOTAL_TIMEOUT_MS: at least MODEL_TIMEOUT_MS")
         if not self.require_distinct_key_holders and self.oidc_issuer:
             problems.append("REQUIRE_DISTINCT_KEY_HOLDERS: off only without OIDC_ISSUER, where people sign in")
         return [*problems, *self._oidc_gaps(), *self._unsafe_edge()]

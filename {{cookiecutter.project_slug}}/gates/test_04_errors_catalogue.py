@@ -1,5 +1,6 @@
 """Gate 4, error handling: every code of the catalogue is met, as its row says, and nothing else is."""
 
+import json
 import re
 import socket
 from datetime import timedelta
@@ -13,6 +14,7 @@ from app.errors import CATALOGUE, ErrorCode
 from app.settings import ROOT
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
+from gates.rig.chats import asked_chat
 from gates.rig.events import streaming
 from gates.rig.formats import Reply
 from gates.rig.issuer import issuer
@@ -95,6 +97,7 @@ def _runs(world: World, who: Person, runner: Person) -> Met:
     for code, answers in scripts.items():
         [other] = world.people(["probe_reader"])
         met[code] = world.run(other, *answers).state["error"]
+    met |= _chats(world)
     full = [(f"{number}.txt", "long " * 19_000) for number in range(5)]
     met["model.context_too_long"] = world.run(who, final(), documents=full).state["error"]
     poison = world.start(runner, calls("hazard_poison", {"query": "a"}), final(), feature="hazard")
@@ -109,6 +112,19 @@ def _runs(world: World, who: Person, runner: Person) -> Met:
 
     met["run.dead_lettered"] = wait_for(dead, 100)
     return met
+
+
+def _chats(world: World) -> Met:
+    """What only the chat interface answers, in the shape that its clients read."""
+    [chatter] = world.people(["probe_chatter"])
+    refusal = json.dumps({"error": {"message": "No such role.", "param": "messages", "code": None}}).encode()
+    refused = asked_chat(world, chatter, world.model.script(Reply(status=400, raw=refusal))).body["error"]
+    unknown = asked_chat(world, chatter, world.model.script(says("x")), model="nobody-has-this").body["error"]
+    known_as = {"model_not_found": "model.not_found"}
+    return {
+        "provider.refused_request": {"code": refused["code"], "detail": refused["message"]},
+        "model.not_found": {"code": known_as.get(unknown["code"]), "detail": unknown["message"]},
+    }
 
 
 def _decisions(world: World, writer: Person, approver: Person, operator: Person) -> Met:
@@ -166,7 +182,7 @@ def _others(new_world: NewWorld) -> Met:
 
 
 @pytest.mark.timeout(2_800)
-@control("ERR-02", cases=162)
+@control("ERR-02", cases=170)
 def test_every_code_is_met_as_its_row_says(proof: Proof, new_world: NewWorld) -> None:
     with new_world(
         MODEL_TIMEOUT_MS="2000", RUN_MAX_TOOL_CALLS="3", DATABASE_TIMEOUT_S="2", REQUEST_BYTES_IN_FLIGHT="1000000"

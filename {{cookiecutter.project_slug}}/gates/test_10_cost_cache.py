@@ -158,12 +158,10 @@ def test_an_old_answer_is_given_where_no_model_answers(proof: Proof, new_world: 
             told = asked_chat(world, who, script, **REPEATABLE)
             proof.same("stale-only-then", (told.text, len(script.seen)), ("Good day.", 2), f"{failure.status}:")
             proof.same("marked", told.headers.get("x-degraded"), "true", f"{failure.status}:")
-        script = world.model.script(says("Good day."), status(400))
+        script = world.model.script(says("Good day."), status(400, kind="bad_role"))
         asked_chat(world, who, script, **REPEATABLE)
         world.clock.advance(timedelta(minutes=6))
-        proof.same(
-            "stale-only-then", asked_chat(world, who, script, **REPEATABLE).code, "provider.rejected", "its own fault:"
-        )
+        proof.same("stale-only-then", asked_chat(world, who, script, **REPEATABLE).code, "bad_role", "its own fault:")
         script = world.model.script(says("Good day."), status(503))
         asked_chat(world, who, script, **REPEATABLE)
         world.clock.advance(timedelta(days=2))

@@ -21,7 +21,8 @@ from app.api.state import RuntimeDep
 from app.budgets.caps import Payer
 from app.budgets.money import usd
 from app.errors import AppError
-from app.gateway.chat import Answered, Chat, ChatRequest
+from app.gateway.chat import Answered, Chat
+from app.gateway.chat_request import ChatRequest
 from app.identity.principal import Principal
 
 router = APIRouter(prefix="/v1", tags=["chat"])
@@ -60,7 +61,7 @@ class Models(BaseModel):
 async def list_models(runtime: RuntimeDep, _: Annotated[Principal, require("chat:write")]) -> Models:
     """The names that `model` may have."""
     owner = runtime.settings.service.name
-    return Models(data=[ModelView(id=name, owned_by=owner) for name in runtime.chat.catalog.names_known])
+    return Models(data=[ModelView(id=name, owned_by=owner) for name in runtime.chat.catalog.model_names.offered])
 
 
 @router.post(
@@ -89,6 +90,8 @@ def _told(answered: Answered) -> dict[str, str]:
     told = {"X-Model": answered.model, "X-Tier": answered.route.tier}
     if answered.degraded:
         told["X-Degraded"] = "true"
+    if answered.max_tokens is not None:
+        told["X-Clamped-Parameters"] = f"max_completion_tokens={answered.max_tokens}"
     if answered.dropped:
         told["X-Dropped-Parameters"] = ", ".join(answered.dropped)
     if answered.age is not None:  # RFC 9211, RFC 9111

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model
 from app.api.schemas import NO_NUL, Integral, Strict, has_nul
 from app.content.tool_arguments import NO_ARGUMENTS, says_nothing
 from app.gateway.cache import CachePolicy
-from app.gateway.chat import ChatRequest
+from app.gateway.chat_request import ChatRequest
 
 MOST_MESSAGES, MOST_TOOLS = 500, 128
 MOST_FIELDS = 60  # of a part of an answer

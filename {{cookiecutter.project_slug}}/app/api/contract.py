@@ -58,9 +58,10 @@ PROBLEM: dict[str, Any] = {
 }  # fmt: skip
 
 
+CODE = r"^[A-Za-z0-9_.\[\]-]{1,100}$"
 OPENAI_ERROR: dict[str, Any] = {
     "type": "object",
-    "description": "As clients of OpenAI's interface read it; `code` is one of this service's.",
+    "description": "As clients of OpenAI's interface read it; `code` is one of this service's or of the provider's.",
     "required": ["error"],
     "additionalProperties": False,
     "properties": {
@@ -71,7 +72,7 @@ OPENAI_ERROR: dict[str, Any] = {
             "properties": {
                 "message": {"type": "string"},
                 "type": {"type": "string"},
-                "code": PROBLEM["properties"]["code"],
+                "code": {"type": "string", "pattern": CODE, "x-extensible-enum": sorted(CATALOGUE)},
                 "param": {"type": ["string", "null"]},
                 "request_id": {"type": "string"},
             },
@@ -83,7 +84,6 @@ OPENAI_ERROR: dict[str, Any] = {
 # Where this service knows which values there are: by the name of a body and of its field.
 KNOWN = {
     ("RunCreate", "feature"): "features",
-    ("ChatCompletionCreate", "model"): "models",
     ("KeyCreate", "scopes"): "permissions",
     ("OwnKeyCreate", "scopes"): "permissions",
     ("KeyClaimCreate", "scopes"): "permissions",
@@ -124,6 +124,7 @@ def _described(app: FastAPI, known: Mapping[str, Sequence[str]], limits: RunLimi
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     schemas |= {"Problem": PROBLEM, "OpenAIError": OPENAI_ERROR}
+    schemas["ChatCompletionCreate"]["properties"]["model"]["x-extensible-enum"] = sorted(known["models"])
     for (body, field), what in KNOWN.items():
         _narrowed(schemas[body]["properties"][field], sorted(known[what]))
     _bounded(schemas["Limits"]["properties"], limits)

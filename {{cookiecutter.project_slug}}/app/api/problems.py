@@ -20,6 +20,7 @@ from app.content.json_pointer import json_pointer
 from app.errors import (
     AppError,
     MethodNotAllowed,
+    ModelNotFound,
     NotFound,
     ProviderRefusedRequest,
     RateLimited,
@@ -35,6 +36,7 @@ from app.telemetry.setup import report_exception
 log = structlog.get_logger(__name__)
 MOST_POINTERS = 20  # an answer must not grow with what was sent
 MEDIA_TYPE = "application/problem+json"
+ABOUT_THE_REQUEST = (ModelNotFound, ProviderRefusedRequest)  # in the words of OpenAI's interface
 _FRAMEWORK: dict[int, type[AppError]] = {
     400: RequestMalformed,
     404: NotFound,
@@ -82,12 +84,10 @@ def openai_error(error: AppError) -> dict[str, Any]:
     """The error in the shape that clients of OpenAI's interface read."""
     pointers = error.pointers if isinstance(error, RequestInvalid) else []
     reasons = "".join(f" {pointer}: {reason}." for pointer, reason in pointers)
-    if isinstance(error, ProviderRefusedRequest):  # as its provider said it, in the same interface
-        told = {"message": error.detail, "type": "invalid_request_error", "request_id": request_id.get()}
-        return {"error": told | {"param": error.param, "code": error.told_code or error.row.code}}
-    kind = error.row.code.partition(".")[0]
-    told = {"message": error.detail + reasons, "type": kind, "code": error.row.code, "request_id": request_id.get()}
-    return {"error": told | {"param": pointers[0][0] if pointers else None}}
+    kind = "invalid_request_error" if isinstance(error, ABOUT_THE_REQUEST) else error.row.code.partition(".")[0]
+    code, param = error.openai_code or error.row.code, error.param or (pointers[0][0] if pointers else None)
+    told = {"message": error.detail + reasons, "type": kind, "code": code, "param": param}
+    return {"error": told | {"request_id": request_id.get()}}
 
 
 def install(app: FastAPI) -> None:

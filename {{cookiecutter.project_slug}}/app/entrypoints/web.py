@@ -92,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     roles = Roles.load(settings.config_dir / "roles.toml")
     known = {
         "features": [feature.name for feature in FEATURES],
-        "models": Catalog.load(settings.config_dir / "models.toml", settings.model_provider).names_known,
+        "models": Catalog.load(settings.config_dir / "models.toml", settings.model_provider).model_names.offered,
         "roles": roles.names,
         "lendable roles": roles.lendable,
         "permissions": sorted(roles.all_permissions),

@@ -7,19 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import Annotated
 
 from genai_prices import Usage, calc_price
 from genai_prices.data_snapshot import get_snapshot
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.budgets.money import to_micro
 from app.config_files import read_config
 from app.errors import ModelUnknown, ModelUnpriced
-from app.gateway.capabilities import not_taken
+from app.gateway.capabilities import not_taken, reasons
+from app.gateway.model_names import ModelNames
 from app.gateway.routing import AUTO, Router
 
 OFFLINE_MODEL = "offline-deterministic-1"
 MILLION = Decimal(1_000_000)
+REASONING_TOKENS = 4_096  # of an answer, where a model reasons and its entry does not say
 
 
 class ModelEntry(BaseModel):
@@ -30,6 +33,10 @@ class ModelEntry(BaseModel):
     input_usd_per_mtok: Decimal | None = Field(None, gt=0)
     output_usd_per_mtok: Decimal | None = Field(None, gt=0)
     context_tokens: int | None = Field(None, ge=1_000, description="input and output together; left out, the library's")
+    max_output_tokens: int = Field(4_096, ge=1, le=200_000, description="the most that a caller may ask for")
+    reasoning_tokens: int | None = Field(
+        None, ge=0, le=200_000, description="on top, for what no text shows; left out, 4,096 where its profile reasons"
+    )
     not_taken: tuple[str, ...] | None = Field(
         None, max_length=20, description="parameters of the chat interface that it refuses; left out, by its profile"
     )
@@ -77,8 +84,8 @@ class RoutingRules(BaseModel):
 
 class ModelsFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    names: dict[str, str] = Field(
-        default_factory=dict, description="what callers of the chat interface may name a tier"
+    names: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,118}\*?$")], str] = Field(
+        default_factory=dict, description="what callers may name a tier; `gpt-4o*` is every name that begins so"
     )
     resilience: ResilienceRules = ResilienceRules()
     cache: CacheRules = CacheRules()
@@ -125,16 +132,14 @@ class Catalog:
         return Router([tier for tier in self.routing.order if tier in self.tiers], self.routing.least)
 
     @property
-    def names_known(self) -> list[str]:
-        """What the chat interface may be asked for: the tiers, and the other names they have."""
-        return sorted({*self.tiers, *self.names, *([AUTO] if self.router.order else [])})
+    def model_names(self) -> ModelNames:
+        """What callers may ask for: the tiers, their models, the other names they have."""
+        models = {tier: entry.model for tier, entry in self.tiers.items()}
+        return ModelNames(models, self.names, [AUTO] if self.router.order else [])
 
     def tier_of(self, name: str) -> str:
-        """The tier that answers to a name, or AUTO. Raises ModelUnknown, naming what there is."""
-        tier = self.names.get(name, name)
-        if tier not in self.tiers and not (tier == AUTO and self.router.order):
-            raise ModelUnknown(f"That model is not offered: choose from {', '.join(self.names_known)}.")
-        return tier
+        """The tier that answers to a name, or AUTO. Raises ModelNotFound."""
+        return self.model_names.tier(name)
 
     def ladder(self, tier: str) -> list[str]:
         """The tier and those that stand in for it. Raises ModelUnknown."""
@@ -149,12 +154,21 @@ class Catalog:
             raise ModelUnknown(f"There is no tier {tier}: choose from {', '.join(sorted(self.tiers))}.")
         return self.tiers[tier]
 
-    def not_taken(self, model: str, effort: str | None) -> frozenset[str]:
-        """Parameters of the chat interface that a model of the tiers refuses when it reasons with that effort."""
-        entry = next((each for each in self.tiers.values() if each.model == model), None)
-        if entry is not None and entry.not_taken is not None:
+    def not_taken(self, tier: str, effort: str | None) -> frozenset[str]:
+        """Parameters of the chat interface that a tier's model refuses when it reasons with that effort."""
+        entry = self.entry(tier)
+        if entry.not_taken is not None:
             return frozenset(entry.not_taken)
-        return not_taken(self.provider, model, effort)
+        return not_taken(self.provider, entry.model, effort)
+
+    def reasoning_tokens(self, tier: str, effort: str | None) -> int:
+        """How many tokens a tier's model may have beside what can be read of its answer."""
+        entry = self.entry(tier)
+        if effort == "none":
+            return 0
+        if entry.reasoning_tokens is not None:
+            return entry.reasoning_tokens
+        return REASONING_TOKENS if reasons(self.provider, entry.model, effort) else 0
 
     def context_tokens(self, tier: str) -> int | None:
         """How much one call can hold; None where neither the table nor the library knows."""

@@ -6,9 +6,8 @@ Each attempt is held for, forwarded and booked like an agent's; personal data do
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import anyio
 import structlog
@@ -16,35 +15,24 @@ from pydantic_ai.usage import RequestUsage
 
 from app.budgets.caps import Payer
 from app.errors import ModelUnknown, ProviderRateLimited
+from app.gateway.allowance import Allowance
 from app.gateway.breaker import FAULTS, Admission
 from app.gateway.cache import Cache, CachePolicy, Kept
 from app.gateway.catalog import Catalog
 from app.gateway.chat_pieces import Gathered, in_pieces
-from app.gateway.chat_redaction import Body, Restoring, hidden_chat, shown_chat
+from app.gateway.chat_redaction import Body, Restoring, shown_chat
+from app.gateway.chat_request import ChatRequest, SentChat, look_at
 from app.gateway.forwarding import Upstream
 from app.gateway.ladder import Ladder, Rung
-from app.gateway.metered import MESSAGE_OVERHEAD_TOKENS, Bill, CallContext, MeteredModel, charged
+from app.gateway.metered import Bill, CallContext, MeteredModel, charged
 from app.gateway.provider_json import dearer, usage_of
-from app.gateway.routing import Look, Route, Routing
+from app.gateway.routing import Route, Routing
 from app.switches.board import Board
 from app.telemetry.metrics import CACHED_ANSWERS
 
 MAY_SERVE_STALE = (*FAULTS, ProviderRateLimited)
 log = structlog.get_logger(__name__)
 FEATURE = "chat"  # in usage, budgets and switches
-
-
-@dataclass(frozen=True)
-class ChatRequest:
-    """What is asked, once it has been found valid. `parameters` go to the provider as they are."""
-
-    model: str  # a name of config/models.toml, or a tier's
-    messages: list[Body]
-    tools: list[Body] = field(default_factory=list)
-    parameters: Body = field(default_factory=dict)
-    max_tokens: int | None = None  # for each of `choices`
-    choices: int = 1
-    caching: CachePolicy = field(default_factory=CachePolicy)
 
 
 @dataclass
@@ -57,6 +45,7 @@ class Answered:
     bill: Bill | None  # None: given before, and free
     age: timedelta | None = None  # of one given before
     dropped: tuple[str, ...] = ()  # parameters that the model does not take
+    max_tokens: int | None = None  # where more was asked for than could be given
 
     @property
     def cost_micro(self) -> int:
@@ -68,7 +57,7 @@ class Chat:
     catalog: Catalog
     ladders: Mapping[str, Ladder]  # by tier
     upstream: Upstream | None  # None: the provider has no such interface
-    max_tokens: int
+    longest: timedelta  # a whole stream
     cache: Cache
     board: Board
     routing: Routing
@@ -80,17 +69,17 @@ class Chat:
             return shown_chat(kept.body, asked.sent.placeholders), asked.again(kept, degraded=False)
 
         async def ask(model: MeteredModel, admitted: Admission, within: timedelta) -> tuple[Body, Bill]:
-            bill = asked.sent.bill()
+            bill = asked.sent.bill(model)
             with admitted.watched():
                 async with model.metered(bill, within.total_seconds()):
-                    answer = await asked.upstream.whole(asked.sent.body(model.name, self._not_taken(asked, model)))
+                    answer = await asked.upstream.whole(asked.sent.body(model))
                     bill.usage = usage_of(answer) or RequestUsage()
             _look_at_name(answer, model.name)
             return answer, bill
 
         try:
             with charged(CallContext(payer, FEATURE, "")):
-                (answer, bill), rung = await asked.ladder.climbed(ask)
+                (answer, bill), rung = await asked.ladder.climbed(ask, asked.given.deadline)
         except MAY_SERVE_STALE:
             if (kept := await self._given_before(asked, stale=True)) is None:
                 raise
@@ -109,26 +98,25 @@ class Chat:
         if kept := await self._given_before(asked):
             yield _restored(restoring, in_pieces(kept.body)), asked.again(kept, degraded=False)
             return
-        until = time.monotonic() + asked.ladder.deadline.total_seconds()
+        until = time.monotonic() + self.longest.total_seconds()
 
         async def begin(
             model: MeteredModel, admitted: Admission, within: timedelta
         ) -> tuple[AsyncIterator[Body], Bill, AsyncExitStack]:
-            bill = asked.sent.bill()
+            bill = asked.sent.bill(model)
             async with AsyncExitStack() as attempt:
                 attempt.enter_context(admitted.watched())
                 await attempt.enter_async_context(model.metered(bill, until - time.monotonic()))
                 with anyio.fail_after(within.total_seconds()):
-                    body = asked.sent.body(model.name, self._not_taken(asked, model), streamed=True)
-                    opened = asked.upstream.stream(body)
+                    opened = asked.upstream.stream(asked.sent.body(model, streamed=True))
                     pieces = await attempt.enter_async_context(opened)
                     first = await anext(pieces, None)
                 _look_at_name(first or {}, model.name)
-                return _read(first, pieces, bill), bill, attempt.pop_all()
+                return _read(first, pieces, bill, asked.given.patience), bill, attempt.pop_all()
 
         try:
             with charged(CallContext(payer, FEATURE, "")):
-                (pieces, bill, attempt), rung = await asked.ladder.climbed(begin)
+                (pieces, bill, attempt), rung = await asked.ladder.climbed(begin, asked.given.patience)
         except MAY_SERVE_STALE:
             if (kept := await self._given_before(asked, stale=True)) is None:
                 raise
@@ -144,19 +132,22 @@ class Chat:
     async def _asked(self, payer: Payer, request: ChatRequest) -> "_Asked":
         if self.upstream is None:
             raise ModelUnknown("This service's model provider has no chat interface; set CHAT_BASE_URL to offer one.")
-        route = await self.routing.route(payer, self.catalog.tier_of(request.model), _look(request))
-        ladder, sent = self.ladders[route.tier], _Sent(request, self.max_tokens)
+        route = await self.routing.route(payer, self.catalog.tier_of(request.model), look_at(request))
+        ladder, sent = self.ladders[route.tier], SentChat(request)
         model = ladder.rungs[0].model.name
         key = self.cache.key(payer, model, sent.said, request.caching)
         return _Asked(payer, self.upstream, ladder, sent, model, key, route, request.caching)
 
-    def _not_taken(self, asked: "_Asked", model: MeteredModel) -> frozenset[str]:
-        return self.catalog.not_taken(model.name, asked.sent.said.get("reasoning_effort"))
-
     def _answered(self, asked: "_Asked", rung: Rung, bill: Bill) -> Answered:
-        dropped = tuple(sorted(self._not_taken(asked, rung.model) & asked.sent.said.keys()))
-        is_degraded = rung is not asked.ladder.rungs[0]
-        return Answered(asked.route, rung.model.name, is_degraded, bill, dropped=dropped)
+        is_degraded, allowed = rung is not asked.ladder.rungs[0], asked.sent.allowance(rung.model)
+        return Answered(
+            asked.route,
+            rung.model.name,
+            is_degraded,
+            bill,
+            dropped=tuple(sorted(asked.sent.dropped(rung.model))),
+            max_tokens=allowed.visible if allowed.is_clamped else None,
+        )
 
     async def _given_before(self, asked: "_Asked", *, stale: bool = False) -> Kept | None:
         """An answer that may be given again. Raises ServiceHalted: a switch stops these as well."""
@@ -177,11 +168,17 @@ class _Asked:
     payer: Payer
     upstream: Upstream
     ladder: Ladder
-    sent: "_Sent"
+    sent: SentChat
     model: str  # the first of its tier
     key: str  # of a kept answer; empty: none is
     route: Route
     caching: CachePolicy
+
+    @property
+    def given(self) -> Allowance:
+        """The time of all models of the ladder: as much as the one of them that is given most."""
+        allowed = [self.sent.allowance(rung.model) for rung in self.ladder.rungs]
+        return max(allowed, key=lambda each: (each.deadline, each.patience))
 
     @property
     def kept_as(self) -> str:
@@ -192,48 +189,18 @@ class _Asked:
         return Answered(self.route, self.model, degraded, None, kept.age)
 
 
-class _Sent:
-    """A request as providers get it, whichever of them it will be."""
-
-    def __init__(self, request: ChatRequest, most_tokens: int) -> None:
-        said, self.placeholders = hidden_chat(request.messages, request.tools, request.parameters)
-        self._max_tokens = min(request.max_tokens or most_tokens, most_tokens)
-        self._choices = request.choices
-        several = {"n": request.choices} if request.choices > 1 else {}
-        self.said: Body = {**said, **several, "max_completion_tokens": self._max_tokens}
-        # A byte-level tokenizer makes at most one token of a byte; schemas and formats of answers are read as well.
-        pieces = len(request.messages) + len(request.tools) + 1
-        self._input_bound = len(str(said).encode()) + MESSAGE_OVERHEAD_TOKENS * pieces
-
-    def bill(self) -> Bill:
-        return Bill(self._input_bound, self._max_tokens * self._choices)
-
-    def body(self, model: str, without: frozenset[str], *, streamed: bool = False) -> Body:
-        """What is sent to a model that does not take those parameters."""
-        taken = {name: value for name, value in self.said.items() if name not in without}
-        stream = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {}
-        return {**taken, "model": model, **stream}
-
-
-def _look(request: ChatRequest) -> Look:
-    """What the last person to speak wants, and how much there is to read for it."""
-    texts = [(each["role"], _text(each.get("content"))) for each in request.messages]
-    wanted = next((text for role, text in reversed(texts) if role == "user"), "")
-    return Look(wanted, sum(len(text) for _, text in texts) - len(wanted), len(request.tools))
-
-
-def _text(content: Any) -> str:
-    return content if isinstance(content, str) else "\n".join(part["text"] for part in content or ())
-
-
-async def _read(first: Body | None, pieces: AsyncIterator[Body], bill: Bill) -> AsyncIterator[Body]:
-    """All pieces; read to the end, the bill is what the provider reports."""
+async def _read(
+    first: Body | None, pieces: AsyncIterator[Body], bill: Bill, patience: timedelta
+) -> AsyncIterator[Body]:
+    """All pieces; read to the end, the bill is what the provider reports. Raises TimeoutError where none comes."""
     usage = RequestUsage()
     piece = first
     while piece is not None:
+        bill.received.add(piece)
         usage = dearer(usage, usage_of(piece))
         yield piece
-        piece = await anext(pieces, None)
+        with anyio.fail_after(patience.total_seconds()):
+            piece = await anext(pieces, None)
     bill.usage = usage
 
 

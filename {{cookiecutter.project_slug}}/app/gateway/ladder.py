@@ -56,18 +56,18 @@ Noted = Callable[[str, Route, str, bool], Awaitable[None]]  # run, route, its mo
 class Ladder:
     """Models of which each stands in for those before it, asked within one deadline."""
 
-    def __init__(self, rungs: Sequence[Rung], *, rules: ResilienceRules, deadline: timedelta) -> None:
-        self.rungs, self.deadline, self._rules = tuple(rungs), deadline, rules
+    def __init__(self, rungs: Sequence[Rung], *, rules: ResilienceRules) -> None:
+        self.rungs, self._rules = tuple(rungs), rules
 
-    async def climbed(self, attempt: Attempt[T]) -> tuple[T, Rung]:
+    async def climbed(self, attempt: Attempt[T], deadline: timedelta) -> tuple[T, Rung]:
         """The first model's answer, or that of the first one below it that has any, and whose it is.
 
         Raises what the first one failed with, whatever happened below it."""
-        until = time.monotonic() + self.deadline.total_seconds()
+        until = time.monotonic() + deadline.total_seconds()
         failure: AppError | None = None
         for place, rung in enumerate(self.rungs):
             below = len(self.rungs) - place - 1
-            left_for_others = below * LEFT_FOR_A_SPARE * self.deadline.total_seconds()
+            left_for_others = below * LEFT_FOR_A_SPARE * deadline.total_seconds()
             try:
                 answer = await self._tried(rung, until - left_for_others, attempt)
             except AppError as error:
@@ -132,7 +132,7 @@ class LadderModel(WrapperModel):
                 return await model.request(messages, settings, model_request_parameters)
 
         route, ladder = await self._routed(messages, model_request_parameters)
-        answer, answering = await ladder.climbed(ask)
+        answer, answering = await ladder.climbed(ask, _deadline(ladder, model_settings))
         await self._note(route, ladder, answering)
         return answer
 
@@ -146,7 +146,8 @@ class LadderModel(WrapperModel):
     ) -> AsyncGenerator[StreamedResponse]:
         """Until its first byte a stream may be asked for again or elsewhere; from then on it is this model's."""
         route, ladder = await self._routed(messages, model_request_parameters)
-        until = time.monotonic() + ladder.deadline.total_seconds()
+        deadline = _deadline(ladder, model_settings)
+        until = time.monotonic() + deadline.total_seconds()
 
         async def begin(
             model: MeteredModel, admitted: Admission, within: timedelta
@@ -158,7 +159,7 @@ class LadderModel(WrapperModel):
                 stream = await attempt.enter_async_context(asked)
                 return stream, attempt.pop_all()
 
-        (stream, attempt), answering = await ladder.climbed(begin)
+        (stream, attempt), answering = await ladder.climbed(begin, deadline)
         async with attempt:
             await self._note(route, ladder, answering)
             yield stream
@@ -194,6 +195,11 @@ def _is_repair(messages: Sequence[ModelMessage]) -> bool:
     last = messages[-1].parts if len(messages) > 1 else []
     retried = any(isinstance(part, ToolReturnPart) and part.outcome == "retried" for part in last)
     return retried or any(isinstance(part, UserPromptPart) for part in last)
+
+
+def _deadline(ladder: Ladder, settings: ModelSettings | None) -> timedelta:
+    """For all models of a ladder, as much as the one of them that is given most."""
+    return max(rung.model.agents_allowance(settings).deadline for rung in ladder.rungs)
 
 
 def _within(settings: ModelSettings | None, deadline: timedelta) -> ModelSettings:

@@ -27,9 +27,11 @@ from app.budgets.ledger import CallPurpose, Claim, Ledger, Reservation, Used
 from app.db.engine import require_no_transaction
 from app.draining import checkpoint
 from app.errors import ContextTooLong, ModelRefused, ModelTruncated
+from app.gateway.allowance import Allowance, CallLimits, allowance
 from app.gateway.catalog import Catalog
 from app.gateway.failures import classified, was_not_billed
 from app.gateway.provider_json import REASONING, writable_response
+from app.gateway.received import Received
 from app.gateway.redaction import hidden, shown
 from app.switches.board import Board
 from app.telemetry.metrics import MODEL_CALLS, MODEL_COST_USD, USAGE_DISPUTED
@@ -64,12 +66,6 @@ def charged(call: CallContext) -> Iterator[None]:
         calling.reset(token)
 
 
-@dataclass(frozen=True)
-class CallLimits:
-    max_tokens: int
-    deadline: timedelta
-
-
 class MeteredModel(WrapperModel):
     def __init__(
         self, wrapped: Model, *, tier: str, catalog: Catalog, ledger: Ledger, board: Board, limits: CallLimits
@@ -77,6 +73,21 @@ class MeteredModel(WrapperModel):
         super().__init__(wrapped)
         self._tier, self._catalog, self._ledger, self._board, self._limits = tier, catalog, ledger, board, limits
         self.name = catalog.entry(tier).model
+
+    def allowance(self, asked: int | None, effort: str | None = None) -> Allowance:
+        """What a call may have that asks for so many tokens, and to reason with that effort; None: says nothing."""
+        ceiling = self._catalog.entry(self._tier).max_output_tokens
+        reasoning = self._catalog.reasoning_tokens(self._tier, effort)
+        return allowance(self._limits, asked, ceiling=ceiling, reasoning=reasoning)
+
+    def agents_allowance(self, settings: ModelSettings | None) -> Allowance:
+        """An agent has the default's length and time at most; it may ask for less of either."""
+        asked = (settings or {}).get("max_tokens") or self._limits.max_tokens
+        return self.allowance(min(asked, self._limits.max_tokens))
+
+    def not_taken(self, effort: str | None) -> frozenset[str]:
+        """Parameters of the chat interface that the model refuses when it reasons with that effort."""
+        return self._catalog.not_taken(self._tier, effort)
 
     async def request(
         self,
@@ -115,10 +126,9 @@ class MeteredModel(WrapperModel):
 
     def _clamped(self, settings: ModelSettings | None) -> ModelSettings:
         """No more output and no more time than allowed; a caller may ask for less of either."""
-        asked = (settings or {}).get("max_tokens") or self._limits.max_tokens
-        most = self._limits.deadline.total_seconds()
-        limits = ModelSettings(max_tokens=min(asked, self._limits.max_tokens), timeout=min(most, _seconds(settings)))
-        return {**(settings or {}), **limits}
+        allowed = self.agents_allowance(settings)
+        seconds = min(allowed.deadline.total_seconds(), _seconds(settings))
+        return {**(settings or {}), "max_tokens": allowed.tokens, "timeout": seconds}
 
     @asynccontextmanager
     async def metered(self, bill: "Bill", seconds: float) -> AsyncGenerator[None]:
@@ -146,6 +156,9 @@ class MeteredModel(WrapperModel):
             if (told := classified(error)) is error:
                 raise
             raise told from error
+        except BaseException:  # whoever asked has left
+            bill.leave()
+            raise
         finally:
             await run_to_completion(self._settle(held, bill, outcome))
 
@@ -200,10 +213,20 @@ def _whole(response: ModelResponse) -> ModelResponse:
 class Bill:
     """What a call is charged: the worst case until the provider has said better."""
 
-    def __init__(self, input_tokens: int, output_tokens: int) -> None:
+    def __init__(self, input_tokens: int, output_tokens: int, *, unseen: int = 0) -> None:
+        """`unseen`: how many of the output tokens may be there without a text that shows them."""
         self.worst = RequestUsage(input_tokens=input_tokens, output_tokens=output_tokens)
         self.usage = self.worst
+        self.received = Received()  # of a stream
+        self._unseen = unseen
         self.cost_micro = 0  # known when it is settled
+
+    def leave(self) -> None:
+        """Charge what has come of a stream, and what may come until its provider notices that nobody reads on."""
+        received = self.received.tokens_at_most()
+        if self.usage is self.worst and received is not None:
+            output = min(self.worst.output_tokens, received + self._unseen)
+            self.usage = RequestUsage(input_tokens=self.worst.input_tokens, output_tokens=output)
 
     def missing(self, outcome: str) -> bool:
         """A reply without usage is not free: providers and proxies drop it, so it costs the worst case."""

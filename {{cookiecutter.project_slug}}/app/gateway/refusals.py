@@ -36,7 +36,7 @@ def refusal(error: RequestRefused) -> ProviderRefusedRequest | None:
         return None
     reason = replaced(escaped(" ".join(reason.split())), lambda kind, _: f"[{kind}]")[:MAX_REASON]
     log.warning("provider.refused_request", status=error.status_code, param=param, told_code=code, reason=reason)
-    return ProviderRefusedRequest(reason, param=param, told_code=code)
+    return ProviderRefusedRequest(reason, param=param, openai_code=code)
 
 
 def _told(body: str) -> dict[str, Any] | None:

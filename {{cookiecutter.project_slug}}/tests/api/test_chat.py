@@ -61,10 +61,12 @@ def started(new_sqlite: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def _without_memory(config: Path) -> Path:
-    """Each test looks at one failure: none is asked again, and none keeps the next request from being asked."""
+    """Each test looks at one failure: none is asked again, none keeps the next request from being asked, and none has
+    time for a model to reason."""
     shutil.copytree(ROOT / "config", config)
     table = config / "models.toml"
     text = table.read_text().replace("attempts = 3", "attempts = 1")
+    text = text.replace('model = "gpt-5-mini",', 'model = "gpt-5-mini", reasoning_tokens = 0,')
     table.write_text(text.replace("breaker_faults = 5", "breaker_faults = 1000"))
     return config
 
@@ -81,12 +83,12 @@ def _client(service: Service, key: str) -> openai.OpenAI:
 
 
 def test_a_prototype_gets_its_answer_and_pays_for_it(desk: Desk) -> None:
-    answer, script = desk.asked("Hello.", replace(says("Good day."), usage=(1_000, 500)), temperature=0.5, seed=7)
+    answer, script = desk.asked("Hello.", replace(says("Good day."), usage=(1_000, 500)), verbosity="low", seed=7)
     assert answer.choices[0].message.content == "Good day."
     assert answer.usage.total_tokens == 1_500
     [sent] = script.requests
     assert sent["model"] == "gpt-5-mini"
-    assert (sent["temperature"], sent["seed"], sent["max_completion_tokens"]) == (0.5, 7, 900)
+    assert (sent["verbosity"], sent["seed"], sent["max_completion_tokens"]) == ("low", 7, 900)
     rows = desk.service.call(desk.who, "GET", "/v1/usage").json()["items"]
     assert [(row["feature"], row["input_tokens"], row["output_tokens"]) for row in rows] == [("chat", 1_000, 500)]
 
@@ -151,12 +153,24 @@ def test_a_conversation_goes_on_with_what_was_answered(desk: Desk) -> None:
 
 
 def test_the_models_there_are(desk: Desk) -> None:
-    assert {model.id for model in desk.client.models.list()} >= {"standard", "gpt-4o", "auto"}
+    assert {model.id for model in desk.client.models.list()} >= {"standard", "gpt-5-mini", "gpt-4", "auto"}
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("gpt-4o-2024-11-20", "gpt-5-mini"), ("gpt-4.1-nano", "gpt-5-nano"), ("gpt-5", "gpt-5"), ("o3", "gpt-5")],
+)
+def test_the_names_in_people_s_code_lead_to_a_tier(desk: Desk, name: str, model: str) -> None:
+    _, script = desk.asked("Hello.", says("Yes."), model=name)
+    assert script.requests[0]["model"] == model
 
 
 def test_another_model_is_refused_with_the_names_there_are(desk: Desk) -> None:
-    with pytest.raises(openai.UnprocessableEntityError, match="choose from auto, gpt-4o"):
-        desk.create(model="gpt-9", messages=[{"role": "user", "content": "?"}])
+    with pytest.raises(openai.NotFoundError, match=r"Choose from auto, .*config/models\.toml") as refused:
+        desk.create(model="llama-9", messages=[{"role": "user", "content": "?"}])
+    assert (refused.value.code, refused.value.param, refused.value.type) == (
+        "model_not_found", "model", "invalid_request_error",
+    )  # fmt: skip
     assert desk.spent() == 0
 
 
@@ -219,10 +233,31 @@ def test_a_wrong_key_and_a_missing_permission_are_told_in_the_same_shape(desk: D
         assert (refused.value.status_code, refused.value.code) == (status_code, code)
 
 
-def test_no_more_output_than_allowed_is_asked_for(desk: Desk) -> None:
-    _, script = desk.asked("Much.", says("x"), max_tokens=1_000_000)
-    _, little = desk.asked("Little.", says("x"), max_tokens=20)
-    assert [script.requests[0]["max_completion_tokens"], little.requests[0]["max_completion_tokens"]] == [900, 20]
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("asked", "sent", "told"), [(1_000_000, 16_384, "16384"), (6_000, 6_000, None), (20, 20, None)]
+)
+def test_as_much_output_as_asked_for_up_to_the_ceiling_of_the_tier(
+    desk: Desk, asked: int, sent: int, told: str | None, stream: bool
+) -> None:
+    for name in ("max_tokens", "max_completion_tokens"):
+        script = desk.model.script(says("x"))
+        body = {"model": "gpt-4o", "messages": [{"role": "user", "content": script.task()}], "stream": stream}
+        answer = desk.service.call(desk.who, "POST", "/v1/chat/completions", json={**body, name: asked})
+        assert script.requests[0]["max_completion_tokens"] == sent
+        assert "max_tokens" not in script.requests[0]
+        assert answer.headers.get("x-clamped-parameters") == (told and f"max_completion_tokens={told}")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_model_does_not_take_is_left_out_and_told(desk: Desk, stream: bool) -> None:
+    script = desk.model.script(says("x"))
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": script.task()}], "stream": stream}
+    more = {"temperature": 0.1, "top_p": 0.9, "presence_penalty": 0.5, "stop": ["x"], "seed": 7}
+    answer = desk.service.call(desk.who, "POST", "/v1/chat/completions", json={**body, **more})
+    assert answer.headers["x-dropped-parameters"] == "presence_penalty, stop, temperature, top_p"
+    [sent] = script.requests
+    assert {*more} & sent.keys() == {"seed"}
 
 
 @pytest.mark.parametrize(
@@ -236,7 +271,9 @@ def test_no_more_output_than_allowed_is_asked_for(desk: Desk) -> None:
         (replace(says("x"), raw=b'{"choices": [{"message": {"content": 1}}]}'), "model.output_invalid"),
         (replace(says("x"), raw=b"[" * 100_000), "model.output_invalid"),
         (fault("hang", seconds=5), "provider.timeout"),
-        (status(400), "provider.rejected"),
+        (status(400, message="Incorrect model", kind="model_not_found"), "provider.rejected"),
+        (replace(says("x"), status=400, raw=b"<html>"), "provider.rejected"),
+        (status(404), "provider.rejected"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -244,6 +281,26 @@ def test_a_provider_s_failure_has_its_own_name(desk: Desk, answer: Any, code: st
     with pytest.raises(openai.APIStatusError) as failed:
         desk.asked("Fail.", answer, stream=stream)
     assert failed.value.code == code
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("code", [400, 413, 422])
+def test_what_the_provider_says_is_wrong_with_a_request_is_told(desk: Desk, code: int, stream: bool) -> None:
+    said = {"message": "Write to ada@example.com.\n" + "x" * 900, "param": "messages.[3].role", "code": "wrong_role"}
+    refusing = replace(status(code), raw=json.dumps({"error": {**said, "type": "invalid_request_error"}}).encode())
+    with pytest.raises(openai.BadRequestError) as refused:
+        desk.asked("Fail.", refusing, stream=stream)
+    error = refused.value.body
+    assert isinstance(error, dict)
+    assert (error["param"], error["code"], error["type"]) == (
+        "messages.[3].role",
+        "wrong_role",
+        "invalid_request_error",
+    )
+    assert error["message"].startswith("Write to [email]. xxx")
+    assert len(error["message"]) == 500
+    assert refused.value.response.headers["x-should-retry"] == "false"
+    assert desk.spent() == 0
 
 
 def test_each_of_several_answers_is_paid_for_where_nobody_says_what_they_cost(desk: Desk) -> None:

@@ -7,6 +7,7 @@ import pytest
 from app.budgets.caps import Payer
 from app.budgets.spend import RunCost
 from app.db.base import new_id
+from app.gateway.catalog import REASONING_TOKENS
 from app.runs.intake import RunRequest
 from app.runs.models import Run
 from app.runtime import Runtime
@@ -52,7 +53,7 @@ async def test_every_request_carries_the_output_cap(model_provider: Provider, wi
     async with with_provider(model_provider, model_max_tokens=333) as runtime:
         await _run(runtime)
     caps = [r.get("max_completion_tokens") or r.get("max_tokens") for r in model_provider.requests]
-    assert caps == [333]
+    assert caps == [333 + REASONING_TOKENS], "what can be read, and room for the model to reason"
 
 
 async def test_a_reply_without_usage_costs_the_worst_case(
@@ -62,7 +63,7 @@ async def test_a_reply_without_usage_costs_the_worst_case(
     async with with_provider(model_provider) as runtime:
         run, cost, held = await _run(runtime)
     assert run.state == "succeeded"
-    assert cost.output_tokens == 900
+    assert cost.output_tokens == 900 + REASONING_TOKENS
     assert cost.cost_micro > 0
     assert held == 0
 
@@ -96,7 +97,7 @@ async def test_a_provider_that_hangs_is_cut_off_and_charged_as_worst_case(
     model_provider: Provider, with_provider: OpenWithProvider
 ) -> None:
     model_provider.hangs(6)
-    async with with_provider(model_provider, model_timeout_ms=500) as runtime:
+    async with with_provider(model_provider, model_timeout_ms=500, model_total_timeout_ms=500) as runtime:
         started = time.monotonic()
         run, cost, held = await _run(runtime)
         took = time.monotonic() - started

@@ -1,0 +1,36 @@
+"""Which tier answers to a name that a caller gives as `model`: exactly, or by its beginning. Gate: validation."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from app.errors import ModelNotFound
+
+ANYTHING = "*"  # at the end of a declared name: whatever follows
+
+
+@dataclass(frozen=True)
+class ModelNames:
+    models: Mapping[str, str]  # of each tier
+    declared: Mapping[str, str]  # a name, or a beginning such as `gpt-4o*`, and the tier that answers
+    others: Iterable[str] = ()  # that stand for themselves
+
+    @property
+    def offered(self) -> list[str]:
+        """The names to show: of a declared beginning, itself."""
+        beginnings = {name.removesuffix(ANYTHING) for name in self.declared}
+        return sorted({*self.models, *self.models.values(), *beginnings, *self.others})
+
+    def tier(self, name: str) -> str:
+        """The tier that answers: its own name, a declared one, its model's, or the longest declared beginning.
+
+        Raises ModelNotFound, naming what there is and where names are added."""
+        if name in {*self.models, *self.others}:
+            return name
+        of_model = next((tier for tier, model in self.models.items() if model == name), None)
+        if (tier := self.declared.get(name, of_model)) is not None:
+            return tier
+        beginnings = [each for each in self.declared if each.endswith(ANYTHING) and name.startswith(each[:-1])]
+        if not beginnings:
+            offered = ", ".join(self.offered)
+            raise ModelNotFound(f"Choose from {offered}. Names are added in config/models.toml, below [names].")
+        return self.declared[max(beginnings, key=len)]
