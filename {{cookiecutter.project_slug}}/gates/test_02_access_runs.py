@@ -27,7 +27,7 @@ INTERNAL = {
 }  # fmt: skip
 BY_SIGN_IN: dict[tuple[str, str], dict[str, Any]] = {  # what only somebody who signs in at the provider is given
     ("POST", "/v1/keys/own"): {"days": 1},
-    ("POST", "/v1/key-claims/redemption"): {"claim": f"claim_{'A' * 43}"},
+    ("POST", "/v1/key-claim-redemptions"): {"claim": f"claim_{'A' * 43}"},
 }
 ELEVATION = {"role": "probe_nothing", "minutes": 5, "reason": "a drill"}
 TABLES = ("runs", "approvals", "tool_calls", "api_keys", "members", "budget_caps", "switches", "elevations")

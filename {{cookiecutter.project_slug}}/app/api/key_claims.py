@@ -81,7 +81,7 @@ async def withdraw_key_claim(
     return Response(status_code=204)
 
 
-@router.post("/key-claims/redemption", status_code=201, response_model=KeyIssued)
+@router.post("/key-claim-redemptions", status_code=201, response_model=KeyIssued)
 async def redeem_key_claim(
     body: KeyClaimRedemption, runtime: RuntimeDep, principal: Annotated[Principal, require("keys:redeem")]
 ) -> KeyIssued:

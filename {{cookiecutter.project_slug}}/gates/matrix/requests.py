@@ -36,7 +36,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/keys/{key_id}/rotation": {},
     "POST /v1/keys/own": {"days": 1},
     "POST /v1/members/{member_id}/key-claims": {"days": 1},
-    "POST /v1/key-claims/redemption": {"claim": "<claim_code>"},
+    "POST /v1/key-claim-redemptions": {"claim": "<claim_code>"},
     "POST /v1/members": {"name": "<new>", "roles": ["<role>"]},
     "PATCH /v1/members/{member_id}": {"disabled": True},
     "POST /v1/tenants": {"name": "<new>"},
@@ -78,7 +78,7 @@ SECTIONS = {
 }
 # What no key opens: asked with a sign-in at the provider, about a claim of one's own.
 SIGNED_IN = {
-    "POST /v1/keys/own", "POST /v1/key-claims/redemption", "POST /console/keys", "POST /console/key-claims",
+    "POST /v1/keys/own", "POST /v1/key-claim-redemptions", "POST /console/keys", "POST /console/key-claims",
 }  # fmt: skip
 ASKERS = {"DELETE /v1/elevations/{elevation_id}"}  # of what one has asked for oneself
 STREAM = "GET /v1/runs/{run_id}/events"

@@ -24,7 +24,7 @@ DECLARED = {
     "POST /v1/keys/{key_id}/rotation": "keys:write",
     "POST /v1/keys/own": "keys:self",
     "POST /v1/members/{member_id}/key-claims": "keys:write",
-    "POST /v1/key-claims/redemption": "keys:redeem",
+    "POST /v1/key-claim-redemptions": "keys:redeem",
     "GET /v1/key-claims": "keys:write",
     "DELETE /v1/key-claims/{claim_id}": "keys:write",
     "GET /v1/members": "members:read",

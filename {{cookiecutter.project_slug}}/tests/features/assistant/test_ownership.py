@@ -211,7 +211,7 @@ def _own_key(service: Service) -> None:
     claim = f"claim_{'A' * 43}"
     for who in (admin, member):  # with a key, which somebody else may have seen, and not with a sign-in of their own
         assert _status(service, who, "POST", "/v1/keys/own") == 403
-        assert _status(service, who, "POST", "/v1/key-claims/redemption", claim=claim) == 404
+        assert _status(service, who, "POST", "/v1/key-claim-redemptions", claim=claim) == 404
 
 
 def _retention(service: Service) -> None:
