@@ -80,9 +80,7 @@ class Settings(BaseSettings):
     )
     model_max_tokens: int = Field(900, ge=1, le=32_000)
     model_timeout_ms: int = Field(9_000, ge=100, le=120_000)  # of so many tokens, or of a stream's next piece
-    model_total_timeout_ms: int = Field(
-        120_000, ge=100, le=120_000
-    )  # of a stream, and of long answers
+    model_total_timeout_ms: int = Field(120_000, ge=100, le=120_000)  # of a stream, and of long answers
 
     run_max_model_calls: int = Field(12, ge=1, le=100)
     run_max_tool_calls: int = Field(20, ge=1, le=200)

@@ -15,6 +15,7 @@ import structlog
 
 from app.audit import trail
 from app.budgets import statements
+from app.budgets.call_records import Ended, record_calls
 from app.budgets.caps import Cap, Caps, Payer, resets_at, unusual
 from app.budgets.layers import LayeredLimit
 from app.budgets.money import usd
@@ -74,7 +75,7 @@ def post(connection: sa.Connection, caps: Caps, orders: Sequence[Order]) -> list
     windows = locked(connection, chains)
     before = {cap: replace(window) for cap, window in windows.items()}
     outcomes: list[Outcome] = []
-    opened, closed = [], []
+    opened, closed, ended = [], [], []
     for order in orders:
         if isinstance(order, Hold):
             refusal = _hold(order, {cap: windows[cap] for cap in under[order.call_id]})
@@ -86,8 +87,10 @@ def post(connection: sa.Connection, caps: Caps, orders: Sequence[Order]) -> list
             if call is not None:
                 _settle(call, order.used, [windows[cap] for cap in under[call.id]])
                 closed.append(order)
+                ended.append(Ended(call, order))
     _write(connection, {cap: window for cap, window in windows.items() if window != before[cap]}, opened, closed)
     _tell_disputes(connection, [order for order in closed if order.claim is not None], charged)
+    record_calls(connection, ended)
     for cap, window in windows.items():
         if cap.scope != "run" and window.spent_micro != before[cap].spent_micro:
             _tell_thresholds(connection, cap, chains[cap], before[cap].spent_micro, window)
@@ -187,7 +190,9 @@ def _write(
         ]
         connection.execute(statements.CHARGE, rows)
     if closed:
-        rows = [{"its_id": each.call_id, "state": each.state, **vars(each.used)} for each in closed]
+        rows = [
+            {"its_id": each.call_id, "state": each.state, "outcome": each.outcome, **vars(each.used)} for each in closed
+        ]
         connection.execute(statements.CLOSE, rows)
     if opened:
         connection.execute(statements.OPEN, [_row(order) for order in opened])
@@ -195,7 +200,7 @@ def _write(
 
 def _row(order: Hold) -> dict[str, Any]:
     times = {"started_at": order.at, "expires_at": order.until}
-    free = {"cost_micro": 0, "input_tokens": 0, "output_tokens": 0}
+    free = {"cost_micro": 0, "input_tokens": 0, "output_tokens": 0, "outcome": ""}
     held = {"id": order.call_id, "state": "held", "held_micro": order.amount_micro}
     return {**held, **vars(order.payer), **vars(order.purpose), **times, **free}
 

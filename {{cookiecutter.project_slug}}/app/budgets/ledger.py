@@ -134,17 +134,18 @@ class Ledger:
         released = self._commits.submit_nowait(Settlement(order.call_id, "released", Used(0, 0, 0)))
         released.add_done_callback(_tell_unreleased)
 
-    async def settle(self, held: Reservation, used: Used, claim: Claim | None = None) -> None:
+    async def settle(self, held: Reservation, used: Used, claim: Claim | None = None, *, outcome: str = "ok") -> None:
         """Replace the hold with the real cost. Safe to repeat.
 
-        `claim` is what the provider reported, where that cannot be true and `used` is the worst case: it is on record.
+        `outcome` is ok, left, or the code of the error that the call ended with. `claim` is what the provider reported,
+        where that cannot be true and `used` is the worst case: it is on record.
 
         A caller that is cancelled in it has settled all the same: the order stands before anything is awaited. Raises
         UnknownReservation if `held` was never granted."""
         # A crash between the provider's reply and this commit leaves the hold; the sweeper books it
         # at the reserved amount, so we may over-count but never under-count.
         state = "settled" if claim is None else "disputed"
-        if not await self._commits.submit(Settlement(held.id, state, used, claim)):
+        if not await self._commits.submit(Settlement(held.id, state, used, claim, outcome)):
             async with self.db.read(ALL_TENANTS) as session:
                 if await session.get(ModelCall, held.id) is None:
                     raise UnknownReservation(held.id)
@@ -155,7 +156,10 @@ class Ledger:
         async with self.db.read(ALL_TENANTS) as session:
             orphans = list(await session.execute(orphaned.where(ModelCall.expires_at < utc_now()).limit(500)))
         return sum(
-            [bool(await self._commits.submit(Settlement(id_, "swept", Used(held, 0, 0)))) for id_, held in orphans]
+            [
+                bool(await self._commits.submit(Settlement(id_, "swept", Used(held, 0, 0), outcome="unknown")))
+                for id_, held in orphans
+            ]
         )
 
     async def windows(self, payer: Payer) -> list[Balance]:

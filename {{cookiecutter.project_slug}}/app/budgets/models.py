@@ -58,5 +58,6 @@ class ModelCall(TenantOwned, Base):
     cost_micro: Mapped[int] = mapped_column(BigInteger, default=0)
     input_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
     output_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
+    outcome: Mapped[str] = mapped_column(String(60), default="", server_default="")  # ok, left, or an error's code
     started_at: Mapped[datetime] = mapped_column(index=True)
     expires_at: Mapped[datetime]

@@ -51,6 +51,7 @@ class Settlement:
     state: str
     used: Used
     claim: Claim | None = None  # of a disputed one
+    outcome: str = ""  # of the call: ok, left, or the code of its error
 
 
 Order = Hold | Settlement

@@ -73,6 +73,12 @@ class Spend:
             return func.date(ModelCall.started_at)
         return func.to_char(func.timezone("UTC", ModelCall.started_at), sa.literal_column("'YYYY-MM-DD'"))
 
+    async def without_run(self, scope: TenantScope, *, limit: int) -> list[ModelCall]:
+        """The newest calls that no run made: of chats, responses, embeddings."""
+        query = select(ModelCall).where(ModelCall.run_id == "").order_by(ModelCall.started_at.desc()).limit(limit)
+        async with self.db.read(scope) as session:
+            return list(await session.scalars(query))
+
     async def of_run(self, scope: TenantScope, run_id: str) -> RunCost:
         return (await self.of_runs(scope, [run_id]))[run_id]
 

@@ -54,7 +54,10 @@ MAKE = {
 CHARGE = sa.update(WINDOWS).where(*(column == sa.bindparam(f"its_{column.name}") for column in _KEY))
 # `ids`: of calls, of tenants.
 HELD = (
-    sa.select(CALLS.c.id, CALLS.c.tenant_id, CALLS.c.member_id, CALLS.c.run_id, CALLS.c.held_micro, CALLS.c.started_at)
+    sa.select(
+        *(CALLS.c.id, CALLS.c.tenant_id, CALLS.c.member_id, CALLS.c.run_id, CALLS.c.held_micro, CALLS.c.started_at),
+        *(CALLS.c.feature, CALLS.c.model, CALLS.c.tier),
+    )
     .where(CALLS.c.id.in_(sa.bindparam("ids", expanding=True)), CALLS.c.state == "held")
     .order_by(CALLS.c.id)
     .with_for_update()

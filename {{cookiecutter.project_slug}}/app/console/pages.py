@@ -176,6 +176,8 @@ async def overview_page(
     if who.can("usage:read"):
         windows = await runtime.ledger.windows(Payer(who.tenant_id, who.member_id))
         page["budgets"] = [window for window in windows if window.scope != "global"]
+        page["calls"] = calls = await runtime.spend.without_run(who, limit=20)
+        page["callers"] = await runtime.directory.names(who, [call.member_id for call in calls])
     response = templates.TemplateResponse(request, "overview.html", page, form.status if form else 200)
     session.forget_notice(response)
     return response

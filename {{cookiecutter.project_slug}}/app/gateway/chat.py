@@ -13,6 +13,7 @@ import anyio
 import structlog
 from pydantic_ai.usage import RequestUsage
 
+from app.budgets.call_records import record_given_again
 from app.budgets.caps import Payer
 from app.errors import ModelUnknown, ProviderRateLimited
 from app.gateway.allowance import Allowance
@@ -157,6 +158,9 @@ class Chat:
         kept = await self.cache.find(asked.payer, asked.key, asked.caching, stale=stale)
         if kept is not None:
             await self.board.require_clear(*switches)
+            await record_given_again(
+                self.cache.db, asked.payer, feature=FEATURE, model=asked.model, tier=asked.route.tier
+            )
             CACHED_ANSWERS.labels(asked.model, "stale" if stale else "fresh").inc()
         return kept
 

@@ -26,7 +26,7 @@ from app.budgets.caps import Payer
 from app.budgets.ledger import CallPurpose, Claim, Ledger, Reservation, Used
 from app.db.engine import require_no_transaction
 from app.draining import checkpoint
-from app.errors import ContextTooLong, ModelRefused, ModelTruncated
+from app.errors import AppError, ContextTooLong, ModelRefused, ModelTruncated, Unexpected
 from app.gateway.allowance import Allowance, CallLimits, allowance
 from app.gateway.catalog import Catalog
 from app.gateway.failures import classified, was_not_billed
@@ -145,7 +145,7 @@ class MeteredModel(WrapperModel):
         purpose = CallPurpose(call.feature, self.name, call.prompt_version, self._tier)
         held = await self._ledger.reserve(call.payer, self._price(bill.worst), purpose)
         # No await from here to the `try`: whoever was granted a hold settles it, cancelled or not.
-        outcome = "failed"
+        outcome = "left"
         try:
             with anyio.fail_after(seconds), self._board.obeyed(*switches):
                 yield
@@ -153,7 +153,9 @@ class MeteredModel(WrapperModel):
         except Exception as error:
             if was_not_billed(error):
                 bill.usage = RequestUsage()
-            if (told := classified(error)) is error:
+            told = classified(error)
+            outcome = (told.row if isinstance(told, AppError) else Unexpected.row).code
+            if told is error:
                 raise
             raise told from error
         except BaseException:  # whoever asked has left
@@ -177,8 +179,9 @@ class MeteredModel(WrapperModel):
         usage = bill.worst if missing or claim else bill.usage
         cost = self._price(usage)
         bill.cost_micro = cost
-        await self._ledger.settle(held, Used(cost, usage.input_tokens, usage.output_tokens), claim)
-        MODEL_CALLS.labels(self.name, outcome).inc()
+        used = Used(cost, usage.input_tokens, usage.output_tokens)
+        await self._ledger.settle(held, used, claim, outcome=outcome)
+        MODEL_CALLS.labels(self.name, "ok" if outcome == "ok" else "failed").inc()
         MODEL_COST_USD.labels(self.name).inc(cost / 1_000_000)
 
     def _price(self, usage: RequestUsage) -> int:
