@@ -1,5 +1,6 @@
 """Gate 10, cost, and gate 6, observability: who has spent what on what, whether it adds up, and where it is going."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,10 +79,11 @@ def _spent(world: World, who: Person) -> Decimal:
 
 
 @pytest.mark.timeout(2_800)
-@control("OBS-04", cases=46)
+@control("OBS-04", cases=52)
 def test_what_was_spent_adds_up_whichever_way_it_is_asked_for(proof: Proof, new_world: NewWorld) -> None:
     with new_world(catalogue=priced_tiers(RETRYING), MODEL_TIMEOUT_MS="3000") as world:
-        mine, theirs = world.people(PROMPT_READER, PROMPT_READER), world.people(PROMPT_READER, PROMPT_READER)
+        *mine, admin = world.people(PROMPT_READER, PROMPT_READER, ["probe_admin"])
+        *theirs, their_admin = world.people(PROMPT_READER, PROMPT_READER, ["probe_admin"])
         with proof.positive("a run is charged"):
             assert world.run(mine[0], final()).state["usage"]["cost_usd"] != "0.000000"
         before = _spent(world, mine[0])
@@ -102,6 +104,8 @@ def test_what_was_spent_adds_up_whichever_way_it_is_asked_for(proof: Proof, new_
                 proof.same("adds-up", cost, Decimal(total["cost_usd"]), f"by {by}")
                 proof.same("adds-up", sum(item["model_calls"] for item in items), seen, f"by {by}")
         _attributed(proof, world, mine, clean)
+        _recorded(proof, world, admin, clean)
+        _recorded(proof, world, their_admin, messy)
         runs = [each.run for each in messy if each.run]
         of_runs = sum(Decimal(run["usage"]["cost_usd"]) for run in runs)
         by_feature = {item["feature"]: item for item in _usage(world, theirs[0], "feature")["items"]}
@@ -130,6 +134,19 @@ def _attributed(proof: Proof, world: World, people: Sequence[Person], asked: Seq
     items = _usage(world, people[0])["items"]
     tokens = sum(item["input_tokens"] + item["output_tokens"] for item in items)
     proof.holds("attributed", abs(tokens - billed - 17) <= billed / 100, f"{tokens} tokens booked, {billed} billed")
+
+
+def _recorded(proof: Proof, world: World, admin: Person, asked: Sequence[Asked]) -> None:
+    """Each call of a chat in the audit trail, with its cost, and no word of it; a run has a record of its own."""
+    [row] = [item for item in _usage(world, admin, "feature")["items"] if item["feature"] == "chat"]
+    trail = world.service.call(admin, "GET", "/v1/audit?limit=500").json()["items"]
+    ended = [item for item in trail if item["action"] == "model_call.ended"]
+    proof.same("on-record", len(ended), row["model_calls"], "records of chats, and calls booked")
+    cost = sum(Decimal(item["data"]["cost_usd"]) for item in ended)
+    proof.same("on-record", cost, Decimal(row["cost_usd"]), "their cost, and what is booked")
+    told = json.dumps(trail)
+    repeated = [each.script.token for each in asked if each.feature == "chat" and each.script.token in told]
+    proof.same("on-record", repeated, [], "words of a conversation in the trail")
 
 
 @control("CST-12", cases=31)
