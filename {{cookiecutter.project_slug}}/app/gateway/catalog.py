@@ -40,6 +40,7 @@ class ModelEntry(BaseModel):
     not_taken: tuple[str, ...] | None = Field(
         None, max_length=20, description="parameters of the chat interface that it refuses; left out, by its profile"
     )
+    images: bool | None = Field(None, description="it may be sent images, in which nothing is redacted; left out, not")
     fallbacks: tuple[str, ...] = Field((), max_length=3, description="tiers that stand in for it, first to last")
 
 
@@ -169,6 +170,10 @@ class Catalog:
         if entry.reasoning_tokens is not None:
             return entry.reasoning_tokens
         return REASONING_TOKENS if reasons(self.provider, entry.model, effort) else 0
+
+    def takes_images(self, tier: str) -> bool:
+        """Whether the tier may be sent images, whichever of its models answers; the offline model reads none."""
+        return self.provider != "offline" and all(self.entry(rung).images for rung in self.ladder(tier))
 
     def context_tokens(self, tier: str) -> int | None:
         """How much one call can hold; None where neither the table nor the library knows."""

@@ -24,6 +24,7 @@ from app.gateway.chat_pieces import Gathered, in_pieces
 from app.gateway.chat_redaction import Body, Restoring, shown_chat
 from app.gateway.chat_request import ChatRequest, SentChat, look_at
 from app.gateway.forwarding import Upstream
+from app.gateway.images import refuse_images
 from app.gateway.ladder import Ladder, Rung
 from app.gateway.metered import Bill, CallContext, MeteredModel, charged
 from app.gateway.provider_json import dearer, usage_of
@@ -134,6 +135,8 @@ class Chat:
         if self.upstream is None:
             raise ModelUnknown("This service's model provider has no chat interface; set CHAT_BASE_URL to offer one.")
         route = await self.routing.route(payer, self.catalog.tier_of(request.model), look_at(request))
+        if not self.catalog.takes_images(route.tier):
+            refuse_images(request.messages, route.tier)
         ladder, sent = self.ladders[route.tier], SentChat(request)
         model = ladder.rungs[0].model.name
         key = self.cache.key(payer, model, sent.said, request.caching)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.gateway.images import is_image
 from app.gateway.placeholders import Placeholders, changed_arguments
 
 Body = dict[str, Any]
@@ -35,6 +36,8 @@ def hidden_chat(messages: Sequence[Body], tools: Sequence[Body], parameters: Bod
 def _sent(value: Any, placeholders: Placeholders) -> Any:
     """A part of a request, whatever is in it."""
     match value:
+        case str() if is_image(value):
+            return value
         case dict():
             return {_key(key, placeholders): _field(key, held, placeholders) for key, held in value.items()}
         case list():

@@ -6,6 +6,7 @@ from typing import Any
 from app.gateway.allowance import Allowance
 from app.gateway.cache import CachePolicy
 from app.gateway.chat_redaction import Body, hidden_chat
+from app.gateway.images import image_bytes, image_tokens
 from app.gateway.metered import MESSAGE_OVERHEAD_TOKENS, Bill, MeteredModel
 from app.gateway.routing import Look
 
@@ -34,6 +35,7 @@ class SentChat:
         # A byte-level tokenizer makes at most one token of a byte; schemas and formats of answers are read as well.
         pieces = len(request.messages) + len(request.tools) + 1
         self._input_bound = len(str(said).encode()) + MESSAGE_OVERHEAD_TOKENS * pieces
+        self._input_bound += image_tokens(said["messages"]) - image_bytes(said["messages"])
 
     @property
     def _effort(self) -> str | None:
@@ -66,4 +68,4 @@ def look_at(request: ChatRequest) -> Look:
 
 
 def _text(content: Any) -> str:
-    return content if isinstance(content, str) else "\n".join(part["text"] for part in content or ())
+    return content if isinstance(content, str) else "\n".join(part.get("text", "") for part in content or ())

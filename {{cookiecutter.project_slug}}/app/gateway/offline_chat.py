@@ -73,7 +73,7 @@ def _message(message: Body) -> ModelMessage:
 
 
 def _text(content: Any) -> str:
-    return content if isinstance(content, str) else "\n".join(part["text"] for part in content or ())
+    return content if isinstance(content, str) else "\n".join(part.get("text", "") for part in content or ())
 
 
 def _offered(body: Body) -> AgentInfo:
