@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from app.api.cache_control import CacheControl
+from app.api.chat_functions import FunctionCalls
 from app.api.chat_request import ChatCompletionCreate
 from app.api.guards import require
 from app.api.problems import openai_error
@@ -23,6 +24,7 @@ from app.budgets.money import usd
 from app.errors import AppError
 from app.gateway.chat import Answered, Chat
 from app.gateway.chat_request import ChatRequest
+from app.gateway.vendor_fields import vendor_fields
 from app.identity.principal import Principal
 
 router = APIRouter(prefix="/v1", tags=["chat"])
@@ -77,13 +79,15 @@ async def create_chat_completion(
 ) -> Response:
     """Answer a conversation. `stream: true` sends the answer as server-sent events while it is written."""
     payer = Payer(principal.tenant_id, principal.member_id)
-    request = body.request(caching)
+    settings = runtime.settings
+    vendor = vendor_fields(settings.model_provider, settings.chat_base_url or settings.model_base_url)
+    request, functions = body.request(caching, vendor), FunctionCalls() if body.functions else None
     if body.stream:
         asked = body.stream_options is not None and bool(body.stream_options.include_usage)
-        return ChatStream(runtime.chat, payer, request, with_usage=asked)
+        return ChatStream(runtime.chat, payer, request, with_usage=asked, functions=functions)
     answer, answered = await runtime.chat.whole(payer, request)
     headers = _told(answered) | {"X-Cost-USD": usd(answered.cost_micro)}
-    return JSONResponse(answer, headers=headers)
+    return JSONResponse(functions.told(answer) if functions else answer, headers=headers)
 
 
 def _told(answered: Answered) -> dict[str, str]:
@@ -102,10 +106,13 @@ def _told(answered: Answered) -> dict[str, str]:
 class ChatStream(Response):
     """The answer as it comes. One task asks, reads and lets go; a client that hangs up ends the request upstream."""
 
-    def __init__(self, chat: Chat, payer: Payer, request: ChatRequest, *, with_usage: bool) -> None:
+    def __init__(
+        self, chat: Chat, payer: Payer, request: ChatRequest, *, with_usage: bool, functions: FunctionCalls | None
+    ) -> None:
         super().__init__(media_type="text/event-stream")
         del self.headers["content-length"]  # as long as it gets
         self._chat, self._payer, self._request, self._with_usage = chat, payer, request, with_usage
+        self._functions = functions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         failures: list[BaseException] = []
@@ -149,4 +156,5 @@ class ChatStream(Response):
                 piece.pop("usage", None)
                 if not piece.get("choices"):
                     continue
-            yield b"data: " + json.dumps(piece).encode() + b"\n\n"
+            told = self._functions.told(piece) if self._functions else piece
+            yield b"data: " + json.dumps(told).encode() + b"\n\n"

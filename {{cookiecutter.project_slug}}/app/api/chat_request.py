@@ -1,97 +1,52 @@
 """What the chat interface may be asked: the parameters of OpenAI's whose price is in tokens, each within bounds.
 
-What would be billed apart (searches, audio, pictures, faster service) has no cap here and is refused. Gate: cost.
+What would be billed apart (searches, audio, faster service) has no cap here and is refused. What happens to each field
+is declared beside it and stands in docs/chat-fields.md. Gate: cost.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator
 
-from app.api.schemas import NO_NUL, Integral, Strict, has_nul
-from app.content.tool_arguments import NO_ARGUMENTS, says_nothing
+from app.api.chat_fields import (
+    PASSED,
+    Fate,
+    Handling,
+    Refusing,
+    dropped,
+    fields_with,
+    read,
+    refused,
+    translated,
+)
+from app.api.chat_functions import as_tool_choice, as_tool_messages, as_tools
+from app.api.chat_messages import MAX_TOOLS, FunctionName, Message, sent, shallow
+from app.api.schemas import NO_NUL, Integral, Strict
 from app.gateway.cache import CachePolicy
 from app.gateway.chat_request import ChatRequest
+from app.gateway.vendor_fields import NONE, VendorFields
 
-MOST_MESSAGES, MOST_TOOLS = 500, 128
-MOST_FIELDS = 60  # of a part of an answer
-Text = Annotated[str, StringConstraints(max_length=400_000, pattern=NO_NUL)]
-FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-CallId = Annotated[str, StringConstraints(max_length=8_000, pattern=NO_NUL)]  # as a provider gave it; it may be empty
-DEEPEST = 40  # a schema's levels
-
-
-def _shallow(schema: dict[str, Any]) -> dict[str, Any]:
-    level: list[Any] = [schema]
-    for _ in range(DEEPEST):
-        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
-        level = [each for each in level if isinstance(each, dict | list)]
-        if not level:
-            return schema
-    raise ValueError(f"at most {DEEPEST} levels")
+MAX_MESSAGES = 500
+AS_IT_IS = Handling(Fate.PASSED, "as it is", whole=True)
+Schema = Annotated[dict[str, Any], AfterValidator(shallow)]
+Description = Annotated[str, StringConstraints(max_length=8_000, pattern=NO_NUL)]
 
 
-Schema = Annotated[dict[str, Any], AfterValidator(_shallow)]
+class DeclaredFunction(Strict):
+    """A function of the older interface, which has no `strict`."""
+
+    name: Annotated[FunctionName, PASSED]
+    description: Annotated[Description | None, PASSED] = None
+    parameters: Annotated[Schema | None, AS_IT_IS] = None
 
 
-class TextPart(Strict):
-    type: Literal["text"]
-    text: Text
-
-
-class FromProvider(Strict):
-    """A part of an answer that is sent back: fields that this service does not know go to the provider they came from.
-
-    Personal data is replaced in them as everywhere, and they are read within the request's own bounds."""
-
-    model_config = ConfigDict(extra="allow", strict=True, json_schema_extra={"maxProperties": MOST_FIELDS})
-
-    @model_validator(mode="after")
-    def _bounded(self) -> Self:
-        unknown = self.model_extra or {}
-        if len(self.model_fields_set) > MOST_FIELDS:
-            raise ValueError(f"at most {MOST_FIELDS} fields")
-        _shallow(unknown)
-        if has_nul(unknown):
-            raise ValueError("the character NUL is not allowed")
-        return self
-
-
-class CalledFunction(FromProvider):
-    name: Annotated[str, StringConstraints(max_length=256, pattern=NO_NUL)]  # whatever a model called
-    arguments: Text | None = None
-
-
-class ToolCall(FromProvider):
-    id: CallId | None = None
-    type: Literal["function"] = "function"
-    function: CalledFunction
-
-
-class Message(FromProvider):
-    """What somebody said. An assistant's is an answer as it was given; what else stands beside these is left out."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=100)] | None = None
-    name: FunctionName | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=MOST_TOOLS)] | None = None
-    tool_call_id: CallId | None = None
-    refusal: Text | None = None
-    # An answer put back into the conversation has these; they say nothing to a model.
-    annotations: Annotated[list[dict[str, Any]], Field(max_length=200)] | None = None
-    audio: None = None
-    function_call: None = None
-
-
-class FunctionSchema(Strict):
-    name: FunctionName
-    description: Annotated[str, StringConstraints(max_length=8_000, pattern=NO_NUL)] | None = None
-    parameters: Schema | None = None
-    strict: bool | None = None
+class FunctionSchema(DeclaredFunction):
+    strict: Annotated[bool | None, PASSED] = None
 
 
 class Tool(Strict):
     type: Literal["function"]
-    function: FunctionSchema
+    function: Annotated[FunctionSchema, PASSED]
 
 
 class ChosenFunction(Strict):
@@ -103,105 +58,138 @@ class ToolChoice(Strict):
     function: ChosenFunction
 
 
+class AllowedTools(Strict):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[ToolChoice], Field(max_length=MAX_TOOLS)]
+
+
+class AllowedToolChoice(Strict):
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
 class ResponseFormat(Strict):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: Schema | None = None
 
 
 class StreamOptions(Strict):
-    include_usage: bool | None = None
-    include_obfuscation: bool | None = None  # left out
+    include_usage: Annotated[bool | None, read("the provider is always asked; the client gets it if it asked")] = None
+    include_obfuscation: Annotated[bool | None, dropped("streams are not padded")] = None
 
 
 Tokens = Annotated[int, Field(ge=1, le=1_000_000), Integral]
 Label = Annotated[str, StringConstraints(max_length=600, pattern=NO_NUL)]
+MetadataKey = Annotated[str, StringConstraints(max_length=64, pattern=NO_NUL)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512, pattern=NO_NUL)]
+TokenId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
+NO_CUSTOM = Refusing({"custom": "custom tools are not taken: declare a function"})
+NO_USER = dropped("the provider learns of no user")
+NO_CACHE_HINT = dropped("caching at the provider is left to it")
+FASTER = "only the standard service has a price here"
 
 
 class ChatCompletionCreate(Strict):
-    model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,119}$")]
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
-    max_completion_tokens: Tokens | None = None
-    max_tokens: Tokens | None = Field(None, description="the older name of max_completion_tokens")
-    n: Annotated[int, Field(ge=1, le=16), Integral] | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    user: Annotated[str, StringConstraints(max_length=200, pattern=NO_NUL)] | None = Field(
-        None, description="taken and not passed on: the provider learns of no user"
-    )
+    model: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,119}$"),
+        read("a tier or a name of config/models.toml; the provider gets the name of that tier's model"),
+    ]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES), PASSED]
+    max_completion_tokens: Annotated[Tokens | None, read("at most what this service allows")] = None
+    max_tokens: Annotated[Tokens | None, translated("to max_completion_tokens, whose older name it is")] = None
+    n: Annotated[Annotated[int, Field(ge=1, le=16), Integral] | None, Handling(Fate.PASSED, "each is held for")] = None
+    stream: Annotated[bool | None, read("the provider streams what is streamed here")] = None
+    stream_options: Annotated[StreamOptions | None, read("")] = None
+    tools: Annotated[Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None, NO_CUSTOM, PASSED] = None
+    functions: Annotated[
+        Annotated[list[DeclaredFunction], Field(max_length=MAX_TOOLS)] | None,
+        translated("to `tools`; the answer has `function_call`"),
+    ] = None
+    function_call: Annotated[
+        Literal["none", "auto"] | ChosenFunction | None, translated("to `tool_choice`; only with `functions`")
+    ] = None
     # What clients send by habit and no model needs: taken, and left out.
-    store: Literal[False] | None = Field(None, description="nothing is stored at the provider")
-    service_tier: Literal["auto", "default"] | None = Field(None, description="faster service would be billed apart")
-    metadata: Annotated[dict[Label, Label], Field(max_length=16)] | None = None
-    safety_identifier: Label | None = None
-    prompt_cache_key: Label | None = None
-    prompt_cache_retention: Label | None = None
-    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
-    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    user: Annotated[Label | None, NO_USER] = None
+    safety_identifier: Annotated[Label | None, NO_USER] = None
+    store: Annotated[bool | None, dropped("nothing is stored at the provider")] = None
+    metadata: Annotated[
+        Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None,
+        dropped("it labels what is stored, and nothing is"),
+    ] = None
+    prompt_cache_key: Annotated[Label | None, NO_CACHE_HINT] = None
+    prompt_cache_retention: Annotated[Label | None, NO_CACHE_HINT] = None
+    prompt_cache_options: Annotated[Schema | None, NO_CACHE_HINT] = None
+    prediction: Annotated[
+        Schema | None, dropped("it only makes an answer faster, and what is predicted wrongly is billed as output")
+    ] = None
+    service_tier: Annotated[
+        Literal["auto", "default"] | None,
+        Refusing(dict.fromkeys(("flex", "scale", "priority", "fast"), FASTER)),
+        dropped("the standard service"),
+    ] = None
+    modalities: Annotated[
+        Annotated[list[Literal["text"]], Field(max_length=1)] | None,
+        Refusing({"audio": "audio is not given: it is billed apart"}),
+        dropped("text is all there is"),
+    ] = None
+    # What has a price of its own.
+    audio: Annotated[None, refused("audio is not given: it is billed apart")] = None
+    web_search_options: Annotated[None, refused("the provider's searches are not offered: they are billed apart")] = (
+        None
+    )
+    moderation: Annotated[None, refused("the provider's moderation is not offered here: ask for it directly")] = None
     # From here on passed on as it is.
-    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
-    parallel_tool_calls: bool | None = None
-    response_format: ResponseFormat | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
-    seed: Annotated[int, Field(ge=-(2**53), le=2**53), Integral] | None = None
-    logit_bias: (
-        Annotated[dict[Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}$")], Bias], Field(max_length=300)] | None
-    ) = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20), Integral] | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
-    verbosity: Literal["low", "medium", "high"] | None = None
+    tool_choice: Annotated[
+        Literal["none", "auto", "required"] | ToolChoice | AllowedToolChoice | None, NO_CUSTOM, AS_IT_IS
+    ] = None
+    parallel_tool_calls: Annotated[bool | None, PASSED] = None
+    response_format: Annotated[ResponseFormat | None, AS_IT_IS] = None
+    temperature: Annotated[Annotated[float, Field(ge=0, le=2)] | None, PASSED] = None
+    top_p: Annotated[Annotated[float, Field(ge=0, le=1)] | None, PASSED] = None
+    frequency_penalty: Annotated[Penalty | None, PASSED] = None
+    presence_penalty: Annotated[Penalty | None, PASSED] = None
+    stop: Annotated[Stop | Annotated[list[Stop], Field(max_length=4)] | None, PASSED] = None
+    seed: Annotated[
+        Annotated[int, Field(ge=-(2**53), le=2**53), Integral] | None,
+        Handling(Fate.PASSED, "its last seven digits: a longer number may be a person's"),
+    ] = None
+    logit_bias: Annotated[Annotated[dict[TokenId, Bias], Field(max_length=300)] | None, PASSED] = None
+    logprobs: Annotated[bool | None, PASSED] = None
+    top_logprobs: Annotated[Annotated[int, Field(ge=0, le=20), Integral] | None, PASSED] = None
+    reasoning_effort: Annotated[Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None, PASSED] = (
+        None
+    )
+    verbosity: Annotated[Literal["low", "medium", "high"] | None, PASSED] = None
 
-    def request(self, caching: CachePolicy) -> ChatRequest:
+    @field_validator("functions")
+    @classmethod
+    def _not_beside_tools(cls, functions: Any, info: ValidationInfo) -> Any:
+        if functions and info.data.get("tools"):
+            raise ValueError("either `tools` or `functions`, not both")
+        return functions
+
+    @field_validator("function_call")
+    @classmethod
+    def _of_functions(cls, choice: Any, info: ValidationInfo) -> Any:
+        if choice is not None and not info.data.get("functions"):
+            raise ValueError("only with `functions`")
+        return choice
+
+    def request(self, caching: CachePolicy, vendor: VendorFields = NONE) -> ChatRequest:
+        """What a provider is asked that takes back those fields of its own. Raises RequestInvalid."""
         said = self.model_dump(exclude_none=True)
         passed = {name: said[name] for name in PASSED_ON if name in said}
-        messages = [_without_remains(message) for message in said["messages"]]
+        if "function_call" in said:
+            passed["tool_choice"] = as_tool_choice(said["function_call"])
+        tools = said.get("tools") or as_tools(said.get("functions", ()))
+        messages = [sent(message, vendor) for message in as_tool_messages(said["messages"])]
         most = min((n for n in (self.max_completion_tokens, self.max_tokens) if n is not None), default=None)
-        return ChatRequest(self.model, messages, said.get("tools", []), passed, most, self.n or 1, caching)
+        return ChatRequest(self.model, messages, tools, passed, most, self.n or 1, caching)
 
 
-PASSED_ON = (
-    "tool_choice", "parallel_tool_calls", "response_format", "temperature", "top_p", "frequency_penalty",
-    "presence_penalty", "stop", "seed", "logit_bias", "logprobs", "top_logprobs", "reasoning_effort", "verbosity",
-)  # fmt: skip
-
-
-# Of a message and its calls: what libraries and pieces of streams put there, and no provider reads.
-REMAINS = frozenset(
-    {
-        "annotations",
-        "index",
-        "sender",
-        "tool_name",
-        "provider_specific_fields",
-        "cache_control",
-        "function_call",
-        "audio",
-    }
-)
-SAID = {  # by others than an assistant: of these a provider reads nothing else
-    "role", "content", "name", "tool_call_id",
-}  # fmt: skip
-
-
-def _without_remains(message: dict[str, Any]) -> dict[str, Any]:
-    is_answer = message["role"] == "assistant"
-    kept = {
-        name: value
-        for name, value in message.items()
-        if value != [] and (name not in REMAINS if is_answer else name in SAID)
-    }
-    for call in kept.get("tool_calls", ()):
-        for name in REMAINS & call.keys():
-            del call[name]
-        if says_nothing(call["function"].get("arguments")):
-            call["function"]["arguments"] = NO_ARGUMENTS
-    if kept["role"] != "assistant":
-        kept.setdefault("content", "")
-    return kept
+_BY_THEMSELVES = {"messages", "tools", "n"}
+PASSED_ON = tuple(name for name in fields_with(Fate.PASSED, ChatCompletionCreate) if name not in _BY_THEMSELVES)

@@ -5,6 +5,7 @@ stock handler echoes the input and answers 500 where that cannot be encoded. Gat
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -110,13 +111,23 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
     if any(issue["type"] == "json_invalid" for issue in error.errors()):
         return problem(RequestMalformed("The body is not valid JSON."))
     issues = error.errors()[:MOST_POINTERS]
-    pointers = [(_pointer(issue["loc"]), str(issue["msg"]).removeprefix("Value error, ")) for issue in issues]
+    pointers = [(_pointer(issue, error.body), str(issue["msg"]).removeprefix("Value error, ")) for issue in issues]
     return problem(RequestInvalid(pointers=pointers))
 
 
-def _pointer(location: tuple[Any, ...]) -> str:
-    """Relative to the body; other places keep their name."""
-    inside = location[1:] if location[:1] == ("body",) else location
+def _pointer(issue: Mapping[str, Any], body: Any) -> str:
+    """Relative to the body, without the names of kinds that the validator puts between; other places keep theirs."""
+    location: tuple[Any, ...] = issue["loc"]
+    if location[:1] != ("body",):
+        return json_pointer(*location) or "/"
+    inside, here = [], body
+    for part in location[1:]:
+        if isinstance(here, dict) and (part in here or issue["type"] == "missing"):
+            inside.append(part)
+            here = here.get(part)
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            inside.append(part)
+            here = here[part]
     return json_pointer(*inside) or "/"
 
 

@@ -34,24 +34,61 @@ def _call(**more: Any) -> dict[str, Any]:
     return {"id": "call_1", "type": "function", "function": {"name": "note", "arguments": '{"a": 1}'}, **more}
 
 
-ANSWERS: dict[str, dict[str, Any]] = {
-    "a thought signature": {
-        "role": "assistant", "content": None,
-        "tool_calls": [_call(id="", index=0, extra_content={"google": {"thought_signature": SIGNATURE}})],
-    },
-    "reasoning": {"role": "assistant", "content": "Tea.", "reasoning_content": "Tea, or coffee?", "reasoning": "Tea?"},
-    "reasoning in parts": {
-        "role": "assistant", "content": "Tea.",
-        "reasoning_details": [{"type": "reasoning.encrypted", "data": SIGNATURE, "index": 0, "format": None}],
-    },
-    "citations": {
-        "role": "assistant", "content": "Tea.", "refusal": None, "audio": None, "function_call": None,
-        "provider_specific_fields": {"citations": [[{"url": "https://example.com", "score": 0.5}]], "nothing": None},
-    },
-    "a call of no arguments and a name of its own": {
-        "role": "assistant", "content": "",
-        "tool_calls": [_call(id="call|fc_1 é", function={"name": "functions.note:0", "arguments": "{}", "why": [1]})],
-    },
+# Each as a client sends it back, and what the provider of another address than OpenAI's gets of it.
+ANSWERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a thought signature": (
+        {
+            "role": "assistant", "content": None,
+            "tool_calls": [_call(id="", index=0, extra_content={"google": {"thought_signature": SIGNATURE}})],
+        },
+        {
+            "role": "assistant",
+            "tool_calls": [_call(id="", extra_content={"google": {"thought_signature": SIGNATURE}})],
+        },
+    ),
+    "reasoning": (
+        {"role": "assistant", "content": "Tea.", "reasoning_content": "", "reasoning": "Tea?", "thinking": "Tea?"},
+        {"role": "assistant", "content": "Tea.", "reasoning_content": "", "reasoning": "Tea?"},
+    ),
+    "reasoning in parts": (
+        {
+            "role": "assistant", "content": "Tea.", "thinking_blocks": [{"type": "thinking", "signature": SIGNATURE}],
+            "reasoning_details": [{"type": "reasoning.encrypted", "data": SIGNATURE, "index": 0, "format": None}],
+        },
+        {
+            "role": "assistant", "content": "Tea.", "thinking_blocks": [{"type": "thinking", "signature": SIGNATURE}],
+            "reasoning_details": [{"type": "reasoning.encrypted", "data": SIGNATURE, "index": 0, "format": None}],
+        },
+    ),
+    "what libraries put there": (
+        {
+            "role": "assistant", "content": "Tea.", "refusal": None, "audio": None, "function_call": None,
+            "provider_specific_fields": {"citations": [[{"url": "https://example.com"}]], "nothing": None},
+            "annotations": [], "tool_calls": [], "index": 0, "sender": "a", "tool_name": "b", "cache_control": {},
+        },
+        {"role": "assistant", "content": "Tea."},
+    ),
+    "nothing that is said in its own way": (
+        {"role": "assistant", "content": [], "tool_calls": None},
+        {"role": "assistant", "content": ""},
+    ),
+    "a refusal in parts": (
+        {
+            "role": "assistant",
+            "content": [{"type": "refusal", "refusal": "Not tea.", "x": 1}, {"type": "refusal", "refusal": "No."}],
+        },
+        {"role": "assistant", "content": "", "refusal": "Not tea.\nNo."},
+    ),
+    "a call of no arguments and a name of its own": (
+        {
+            "role": "assistant", "content": "",
+            "tool_calls": [_call(id="call|fc_1 é", function={"name": "functions.note:0", "arguments": "", "why": [1]})],
+        },
+        {
+            "role": "assistant", "content": "",
+            "tool_calls": [_call(id="call|fc_1 é", function={"name": "functions.note:0", "arguments": "{}"})],
+        },
+    ),
 }  # fmt: skip
 
 
@@ -63,27 +100,24 @@ def _sent(
     return world.service.call(who, "POST", "/v1/chat/completions", json=body), script
 
 
-def _pruned(message: dict[str, Any]) -> dict[str, Any]:
-    """Without what says nothing at its first level."""
-    return {name: value for name, value in message.items() if value is not None}
-
-
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", ANSWERS)
-def test_the_provider_gets_its_answer_back_as_it_gave_it(world: World, who: Person, name: str, stream: bool) -> None:
+def test_the_provider_gets_what_it_needs_of_its_answer_and_nothing_else(
+    world: World, who: Person, name: str, stream: bool
+) -> None:
     """fault 5"""
-    message = ANSWERS[name]
+    message, back = ANSWERS[name]
     results = [
-        {"role": "tool", "tool_call_id": call["id"], "content": "done"} for call in message.get("tool_calls", ())
+        {"role": "tool", "tool_call_id": call["id"], "content": "done"} for call in message.get("tool_calls") or ()
     ]
     answer, script = _sent(world, who, [ASKED, message, *results], stream=stream)
     assert answer.status_code == 200, answer.text
-    assert script.requests[0]["messages"][2] == _pruned(message)
+    assert script.requests[0]["messages"][2] == back
     assert script.requests[0]["messages"][3:] == results
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_whatever_a_provider_adds_comes_to_the_client_and_goes_back(world: World, who: Person, stream: bool) -> None:
+def test_what_a_provider_adds_comes_to_the_client_and_goes_back(world: World, who: Person, stream: bool) -> None:
     """fault 5, by the client of a prototype: an answer, and the answer put back with what the client made of it."""
     call = _call(id="", index=0, extra_content={"google": {"thought_signature": SIGNATURE}})
     said = {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [call]}
@@ -109,7 +143,7 @@ def test_whatever_a_provider_adds_comes_to_the_client_and_goes_back(world: World
         messages += [back, {"role": "tool", "tool_call_id": "", "content": "done"}]
         client.chat.completions.create(**asked)
     sent = script.requests[1]["messages"][1]
-    assert sent["tool_calls"] == [call]
+    assert sent["tool_calls"] == [{name: value for name, value in call.items() if name != "index"}]
     assert sent["reasoning_content"] == "hm"
 
 
@@ -118,34 +152,76 @@ def test_personal_data_leaves_in_none_of_it(world: World, who: Person) -> None:
     mail = "ada@example.com"
     answer, script = _sent(world, who, [ASKED, {
         "role": "assistant", "content": "Tea.", "reasoning_content": f"Write to {mail}.", mail: 1,
-        "notes": [{"deep": {"signature": f"of {mail}", mail: [mail]}}],
+        "reasoning_details": [{"deep": {"signature": f"of {mail}", mail: [mail]}}],
         "tool_calls": [_call(extra_content={"to": mail}, function={"name": "note", "arguments": "{}", "why": mail})],
     }])  # fmt: skip
     assert answer.status_code == 200, answer.text
     sent = json.dumps(script.requests[0])
     assert mail not in sent
-    assert sent.count("[email-1]") == 7
+    assert sent.count("[email-1]") == 5
+
+
+# Of messages that are no answers; what stands beside these is of no provider.
+OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a person's": (
+        {**ASKED, "reasoning_content": "x", "sender": "y", "content": [{"type": "text", "text": "a", "id": 1}]},
+        {**ASKED, "content": [{"type": "text", "text": "a"}]},
+    ),
+    "a hint for a cache": (
+        {"role": "system", "content": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]},
+        {"role": "system", "content": [{"type": "text", "text": "a"}]},
+    ),
+    "OpenAI's own hint": (
+        {**ASKED, "content": [{"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}}]},
+        {**ASKED, "content": [{"type": "text", "text": "a"}]},
+    ),
+    "a developer's of no parts": ({"role": "developer", "content": []}, {"role": "developer", "content": ""}),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_nobody_knows_in_a_message_is_dropped(world: World, who: Person, name: str) -> None:
+    message, kept = OTHERS[name]
+    answer, script = _sent(world, who, [message])
+    assert answer.status_code == 200, answer.text
+    assert script.requests[0]["messages"][1] == kept
+
+
+def test_the_result_of_a_tool_goes_without_what_only_libraries_read(world: World, who: Person) -> None:
+    result = {"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "done"}]}
+    called = {"role": "assistant", "tool_calls": [_call()]}
+    answer, script = _sent(world, who, [called, {**result, "name": "a name", "artifact": None, "status": "success"}])
+    assert answer.status_code == 200, answer.text
+    assert script.requests[0]["messages"][2] == result
 
 
 DEEP: Any = "end"
 for _ in range(60):
     DEEP = [DEEP]
-REFUSED: dict[str, list[dict[str, Any]]] = {
-    "a field of a person's message": [{**ASKED, "reasoning_content": "x"}],
-    "a field of a tool's message": [{"role": "tool", "tool_call_id": "a", "content": "x", "extra_content": {}}],
-    "a field of a system's message": [{"role": "system", "content": "x", "cache_control": {}}],
-    "too many fields": [{"role": "assistant", "content": "x", **{f"f{n}": n for n in range(60)}}],
-    "too deep": [{"role": "assistant", "content": "x", "thinking": DEEP}],
-    "NUL": [{"role": "assistant", "content": "x", "thinking": ["a\0b"]}],
-    "an id beyond reason": [{"role": "assistant", "tool_calls": [_call(id="x" * 9_000)]}],
-    "content of another kind": [{"role": "assistant", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}],
-}
+PART: dict[str, Any] = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+REFUSED: dict[str, tuple[list[dict[str, Any]], str, str]] = {
+    "too deep": ([{"role": "assistant", "reasoning": DEEP}], "/0/reasoning", "at most 40 levels"),
+    "NUL": ([{"role": "assistant", "reasoning": ["a\0b"]}], "/0/reasoning", "NUL"),
+    "an id beyond reason": (
+        [{"role": "assistant", "tool_calls": [_call(id="x" * 9_000)]}], "/0/tool_calls/0/id", "at most 8000",
+    ),
+    "an image of an answer": ([{"role": "assistant", "content": [PART]}], "/0/content", "in a user's messages only"),
+    "audio": ([{**ASKED, "content": [{"type": "input_audio"}]}], "/0/content", "audio is not taken"),
+    "a file": ([{**ASKED, "content": [{"type": "file"}]}], "/0/content", "files are not taken"),
+    "a part of no kind": ([{**ASKED, "content": [{"type": "video"}]}], "/0/content/0", "'text', 'image_url'"),
+    "a role of nobody's": ([{"role": "king", "content": "x"}], "/0", "'user'"),
+    "a custom tool's call": ([{"role": "assistant", "tool_calls": [{"type": "custom"}]}], "/0/tool_calls", "custom"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_no_provider_has_said_stays_refused(world: World, who: Person, name: str) -> None:
-    answer, script = _sent(world, who, [ASKED, *REFUSED[name]])
+def test_what_cannot_be_sent_is_refused_in_a_sentence(world: World, who: Person, name: str) -> None:
+    messages, pointer, reason = REFUSED[name]
+    answer, script = _sent(world, who, messages)
     assert answer.status_code == 422, answer.text
+    error = answer.json()["error"]
+    assert error["param"] == f"/messages{pointer}".replace("/0", "/1", 1)
+    assert reason in error["message"]
     assert script.seen == []
 
 
@@ -155,14 +231,14 @@ def test_an_unknown_parameter_stays_refused(world: World, who: Person) -> None:
 
 
 def test_the_size_of_a_request_stays_bounded(world: World, who: Person) -> None:
-    answer, script = _sent(world, who, [ASKED, {"role": "assistant", "content": "x", "thinking": "x" * 2_000_000}])
+    answer, script = _sent(world, who, [ASKED, {"role": "assistant", "content": "x", "reasoning": "x" * 2_000_000}])
     assert answer.status_code == 413, answer.text
     assert script.seen == []
 
 
 def test_the_contract_says_which_parts_take_more(world: World) -> None:
     schemas = world.service.call(None, "GET", "/openapi.json").json()["components"]["schemas"]
-    for name in ("Message", "ToolCall", "CalledFunction"):
+    for name in ("UserMessage", "AssistantMessage", "ToolCall", "CalledFunction", "ImageUrl"):
         assert schemas[name]["additionalProperties"] is True
-    for name in ("TextPart", "ChatCompletionCreate"):
+    for name in ("Tool", "ChatCompletionCreate"):
         assert schemas[name]["additionalProperties"] is False
