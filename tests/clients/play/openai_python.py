@@ -63,6 +63,31 @@ def echoed_deltas() -> None:
     expect("Lisbon" in answer.choices[0].message.content, answer)
 
 
+def echoed_with_notes() -> None:
+    """The message comes back with what libraries write beside it."""
+    messages: list[object] = [{"role": "user", "content": QUESTION}]
+    message = client.chat.completions.create(model=MODEL, messages=messages, tools=[TOOL]).choices[0].message
+    notes = {"index": 0, "sender": "a", "annotations": [], "provider_specific_fields": {"a": None}, "audio": None}
+    messages.append({**message.model_dump(), **notes, "function_call": None})
+    [call] = message.tool_calls
+    messages.append({"role": "tool", "name": call.function.name, "tool_call_id": call.id, "content": "sent"})
+    answer = client.chat.completions.create(model=MODEL, messages=messages, tools=[TOOL])
+    expect("Lisbon" in answer.choices[0].message.content, answer)
+
+
+def functions() -> None:
+    """As code had it before there were tools."""
+    messages: list[object] = [{"role": "user", "content": QUESTION}]
+    asked = {"model": MODEL, "messages": messages, "functions": [TOOL["function"]]}
+    choice = client.chat.completions.create(function_call="auto", **asked).choices[0]
+    expect(choice.finish_reason == "function_call", choice)
+    streamed = [piece.choices[0].delta.function_call for piece in client.chat.completions.create(stream=True, **asked)]
+    arguments = "".join(called.arguments or "" for called in streamed if called)
+    expect(arguments == choice.message.function_call.arguments, arguments)
+    messages += [choice.message, {"role": "function", "name": "find_order", "content": "sent"}]
+    expect("Lisbon" in client.chat.completions.create(**asked).choices[0].message.content, "no answer")
+
+
 def structured() -> None:
     messages = [{"role": "user", "content": QUESTION}]
     parsed = client.chat.completions.parse(model=MODEL, messages=messages, response_format=City)
@@ -106,7 +131,7 @@ def models() -> None:
     expect(client.models.retrieve(MODEL).id == MODEL, "not by its name")
 
 
-for play in (chat, stream, tools, echoed_deltas, structured, long, slow, usual_extras, responses, responses_stream,
-             embeddings, models):  # fmt: skip
+for play in (chat, stream, tools, echoed_deltas, echoed_with_notes, functions, structured, long, slow, usual_extras,
+             responses, responses_stream, embeddings, models):  # fmt: skip
     plays(play.__name__, play)
 plays("refused", lambda: refused(lambda: ask(REFUSED)))
