@@ -110,14 +110,26 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
     if any(issue["type"] == "json_invalid" for issue in error.errors()):
         return problem(RequestMalformed("The body is not valid JSON."))
     issues = error.errors()[:MOST_POINTERS]
-    pointers = [(_pointer(issue["loc"]), str(issue["msg"]).removeprefix("Value error, ")) for issue in issues]
+    pointers = [(_pointer(issue, error.body), str(issue["msg"]).removeprefix("Value error, ")) for issue in issues]
     return problem(RequestInvalid(pointers=pointers))
 
 
-def _pointer(location: tuple[Any, ...]) -> str:
-    """Relative to the body; other places keep their name."""
-    inside = location[1:] if location[:1] == ("body",) else location
-    return json_pointer(*inside) or "/"
+def _pointer(issue: dict[str, Any], body: Any) -> str:
+    """Where it is in the body (RFC 6901); other places keep their name.
+
+    A location also names the kind that a value was read as, where it may be of several: that is no part of the body."""
+    location = tuple(issue["loc"])
+    if location[:1] != ("body",):
+        return json_pointer(*location) or "/"
+    place: list[Any] = []
+    value = body
+    for part in location[1:]:
+        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and part in range(len(value))):
+            place.append(part)
+            value = value[part]
+    if issue["type"] == "missing":
+        place.append(location[-1])
+    return json_pointer(*place) or "/"
 
 
 async def _on_framework(request: Request, error: Exception) -> Response:
