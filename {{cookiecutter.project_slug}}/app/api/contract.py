@@ -22,6 +22,7 @@ from app.config_files import read_config
 from app.errors import CATALOGUE
 from app.runs.limits import RunLimits
 
+CHATS = ("/v1/chat/completions", "/v1/responses")  # a model is asked while its client waits
 ANYWHERE = (400, 408, 413, 422, 429, 431, 500, 503)  # 422: an unknown parameter
 GUARDED = (401, 403)
 PROBLEM: dict[str, Any] = {
@@ -84,6 +85,7 @@ OPENAI_ERROR: dict[str, Any] = {
 KNOWN = {
     ("RunCreate", "feature"): "features",
     ("ChatCompletionCreate", "model"): "models",
+    ("ResponseCreate", "model"): "models",
     ("KeyCreate", "scopes"): "permissions",
     ("OwnKeyCreate", "scopes"): "permissions",
     ("KeyClaimCreate", "scopes"): "permissions",
@@ -191,9 +193,9 @@ def _statuses(path: str, operation: dict[str, Any]) -> set[int]:
         statuses |= {404, 409}
     if path == "/v1/approvals/{approval_id}/decision":
         statuses |= {410}
-    if path in {"/v1/runs", "/v1/chat/completions"} and operation.get("requestBody"):
+    if path in {"/v1/runs", *CHATS} and operation.get("requestBody"):
         statuses |= {402}
-    if path == "/v1/chat/completions":
+    if path in CHATS:
         statuses |= {502, 504}
     return statuses - {int(status) for status in operation["responses"] if status != "422"}
 

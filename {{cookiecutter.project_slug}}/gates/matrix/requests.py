@@ -31,6 +31,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/approvals/{approval_id}/decision": DECISION,
     "POST /v1/approvals/decisions": {"items": [{"id": "<approval_id>", **DECISION}]},
     "POST /v1/chat/completions": {"model": "standard", "messages": [{"role": "user", "content": "Say something."}]},
+    "POST /v1/responses": {"model": "standard", "input": [{"role": "user", "content": "Say something."}]},
     "PUT /v1/budgets": {"scope": "tenant", "limit_usd": "17"},
     "POST /v1/keys": {"member_id": "<member_id>"},
     "POST /v1/keys/{key_id}/rotation": {},
