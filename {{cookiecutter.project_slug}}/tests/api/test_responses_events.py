@@ -23,7 +23,9 @@ DONE_TEXT = ["output_text.done", "content_part.done", "output_item.done"]
 
 @pytest.fixture(scope="module")
 def world(new_sqlite: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with opened(new_sqlite(), tmp_path_factory.mktemp("responses"), catalogue=CATALOGUE) as made:
+    folder = tmp_path_factory.mktemp("responses")
+    # So long that nothing but a client's hanging up ends a request within a test.
+    with opened(new_sqlite(), folder, catalogue=CATALOGUE, MODEL_TIMEOUT_MS="60000") as made:
         yield made
 
 
@@ -68,6 +70,7 @@ def test_a_stream_adds_up_to_the_whole(desk: Desk, name: str) -> None:
     events = desk.streamed(reply, instructions=f"Of {MAIL}.", tools=[TOOL])
     final = events[-1]["response"]
     assert timeless(final) == timeless(whole)
+    assert final["output"]
     for at, item in enumerate(final["output"]):
         mine = [event for event in events if event.get("output_index") == at]
         assert {event["item_id"] for event in mine if "item_id" in event} == {item["id"]}
@@ -129,7 +132,7 @@ def test_a_stream_that_breaks_says_so_and_costs_its_worst_case(desk: Desk) -> No
 
 
 def test_a_client_that_hangs_up_ends_the_request_upstream(desk: Desk) -> None:
-    script = desk.script(fault("endless", seconds=20))
+    script = desk.script(fault("endless", seconds=40))
     body = {"model": "standard", "stream": True, "input": script.task()}
     headers, url = {"Authorization": f"Bearer {desk.who.key}"}, desk.world.service.base_url + PATH
     with httpx2.stream("POST", url, json=body, headers=headers, **PLAIN, timeout=300) as answer:

@@ -58,6 +58,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 
 
+SAID_BY_THEIR_VALUES = {"a hosted tool's results", "faster service"}
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_taken_is_named_in_one_sentence(desk: Desk, name: str) -> None:
     change, where = REFUSED[name]
@@ -67,6 +70,7 @@ def test_what_is_not_taken_is_named_in_one_sentence(desk: Desk, name: str) -> No
     error = answer.json()["error"]
     assert (error["code"], error["param"]) == ("request.invalid", where)
     assert error["message"].count(where) == 1
+    assert ("Input should be" in error["message"]) == (name in SAID_BY_THEIR_VALUES)
     assert len(desk.world.model.ledger) == before
 
 
