@@ -35,11 +35,11 @@ NO_BACKGROUND = "nothing is stored that could be asked for later: leave it out, 
 NO_HOSTED = "no hosted tool is run here, so there are no calls of one to count"
 
 
-def _refused(why: str, *, but: tuple[Any, ...] = ()) -> BeforeValidator:
+def _refused(why: str, *, but: object = None) -> BeforeValidator:
     """A field that this service has nothing for: it may be null, or say so."""
 
     def check(value: Any) -> Any:
-        if value is not None and value not in but:
+        if value is not None and value is not but:  # 0 is equal to False
             raise ValueError(why)
         return value
 
@@ -239,7 +239,7 @@ class ResponseCreate(Strict):
     previous_response_id: Annotated[None, _refused(NO_STATE)] = None
     conversation: Annotated[None, _refused(NO_STATE)] = None
     prompt: Annotated[None, _refused(NO_PROMPTS)] = None
-    background: Annotated[Literal[False] | None, _refused(NO_BACKGROUND, but=(False,))] = None
+    background: Annotated[Literal[False] | None, _refused(NO_BACKGROUND, but=False)] = None
     max_tool_calls: Annotated[None, _refused(NO_HOSTED)] = None
 
     @property

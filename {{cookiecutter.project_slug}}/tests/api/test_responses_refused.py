@@ -29,6 +29,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an answer before": ({"previous_response_id": "resp_1"}, "/previous_response_id"),
     "a conversation": ({"conversation": {"id": "conv_1"}}, "/conversation"),
     "the background": ({"background": True}, "/background"),
+    "the background by a number": ({"background": 0}, "/background"),
     "a stored prompt": ({"prompt": {"id": "pmpt_1"}}, "/prompt"),
     "a stored item": ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "/input/0"),
     "an item of a hosted tool": ({"input": [{"type": "web_search_call", "id": "ws_1"}]}, "/input/0"),
