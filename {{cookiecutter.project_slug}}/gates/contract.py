@@ -58,6 +58,13 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 402, 403, 422, 
 checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 503]
 
 [[operations]]
+include-name = "POST /v1/responses"
+# Too many items are often too many bytes as well.
+checks.negative_data_rejection.expected-statuses = [400, 401, 403, 413, 415, 422, 429, 503]
+checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 402, 403, 422, 429, 503]
+checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 503]
+
+[[operations]]
 include-path-regex = "^/v1/tenants/[{{]"
 parameters.tenant_id = "{tenant_id}"
 checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 422, 429]  # tiers are this service's own

@@ -42,6 +42,7 @@ def _bodies(
         ("POST", "/v1/runs"): {"feature": "probe", "task": "x", "limits": {"model_calls": 3}},
         ("POST", f"/v1/runs/{run_id}/cancel"): {"reason": "a drill"},
         ("POST", "/v1/chat/completions"): {"model": "standard", "messages": [{"role": "user", "content": "x"}]},
+        ("POST", "/v1/responses"): {"model": "standard", "input": "x"},
         ("POST", "/v1/keys"): {"member_id": who.member_id},
         ("POST", f"/v1/keys/{spare.principal.key_id}/rotation"): {"overlap_hours": 1},
         ("POST", f"/v1/members/{who.member_id}/key-claims"): {"days": 1},  # 409: they are linked to no provider

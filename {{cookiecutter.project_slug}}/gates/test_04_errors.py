@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
+import pytest
 
 from app.errors import CATALOGUE
 from gates.conftest import NewWorld, Target
@@ -38,13 +39,21 @@ def _is_problem(proof: Proof, what: str, answer: httpx2.Response, expected: int,
 
 
 @control("ERR-01", cases=40)
-def test_errors_of_the_chat_interface_have_the_shape_that_its_clients_read(proof: Proof, world: World) -> None:
+@pytest.mark.parametrize(
+    ("path", "said", "made"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}, "chat.completion"),
+        ("/v1/responses", {"input": "x"}, "response"),
+    ],
+)
+def test_errors_of_the_chat_interface_have_the_shape_that_its_clients_read(
+    proof: Proof, world: World, path: str, said: dict[str, Any], made: str
+) -> None:
     chatter, reader = world.people(["probe_chatter"], ["probe_reader"])
-    path, json_type = "/v1/chat/completions", {"Content-Type": "application/json"}
-    good = {"model": "standard", "messages": [{"role": "user", "content": "x"}]}
+    good, json_type = {"model": "standard", **said}, {"Content-Type": "application/json"}
     call = world.service.call
     with proof.positive("a good request is answered with its data"):
-        assert call(chatter, "POST", path, json=good).json()["object"] == "chat.completion"
+        assert call(chatter, "POST", path, json=good).json()["object"] == made
     word = f"canary{uuid4().hex}"
     answers = {
         "no credential": (401, call(None, "POST", path, json=good)),

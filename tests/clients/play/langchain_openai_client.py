@@ -29,7 +29,7 @@ def stream() -> None:
     expect("Lisbon" in "".join(piece.content for piece in model.stream(QUESTION)), "no answer")
 
 
-def tools() -> None:
+def tools(model: ChatOpenAI = model) -> None:
     bound = model.bind_tools([find_order])
     messages = [HumanMessage(QUESTION)]
     pieces = list(bound.stream(messages))
@@ -38,7 +38,11 @@ def tools() -> None:
         asked += piece
     messages.append(asked)
     messages += [find_order.invoke(call) for call in asked.tool_calls]
-    expect("Lisbon" in bound.invoke(messages).content, "no answer")
+    expect("Lisbon" in str(bound.invoke(messages).content), "no answer")
+
+
+def responses_tools() -> None:
+    tools(ChatOpenAI(model=MODEL, use_responses_api=True))
 
 
 def structured() -> None:
@@ -54,6 +58,6 @@ def slow() -> None:
     expect("Portugal" in "".join(piece.content for piece in model.stream(SLOW)), "cut off")
 
 
-for play in (chat, stream, tools, structured, long, slow):
+for play in (chat, stream, tools, responses_tools, structured, long, slow):
     plays(play.__name__, play)
 plays("refused", lambda: refused(lambda: model.invoke(REFUSED)))

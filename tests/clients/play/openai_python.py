@@ -121,6 +121,25 @@ def responses_stream() -> None:
     expect(events[-1].type == "response.completed", events[-1].type)
 
 
+def responses_tools() -> None:
+    items: list[object] = [{"role": "user", "content": QUESTION}]
+    tool = {"type": "function", **TOOL["function"]}
+    for _ in range(3):
+        answer = client.responses.create(model=MODEL, input=items, tools=[tool])
+        items += answer.output
+        calls = [item for item in answer.output if item.type == "function_call"]
+        if not calls:
+            break
+        items += [{"type": "function_call_output", "call_id": call.call_id, "output": "sent"} for call in calls]
+    expect("Lisbon" in answer.output_text, answer)
+
+
+def responses_structured() -> None:
+    with client.responses.stream(model=MODEL, input=QUESTION, text_format=City) as events:
+        parsed = events.get_final_response().output_parsed
+    expect(isinstance(parsed, City), parsed)
+
+
 def embeddings() -> None:
     made = client.embeddings.create(model="text-embedding-3-small", input=["a", "b"])
     expect(len(made.data) == 2, made)
@@ -132,6 +151,6 @@ def models() -> None:
 
 
 for play in (chat, stream, tools, echoed_deltas, echoed_with_notes, functions, structured, long, slow, usual_extras,
-             responses, responses_stream, embeddings, models):  # fmt: skip
+             responses, responses_stream, responses_tools, responses_structured, embeddings, models):  # fmt: skip
     plays(play.__name__, play)
 plays("refused", lambda: refused(lambda: ask(REFUSED)))

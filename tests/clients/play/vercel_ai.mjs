@@ -40,4 +40,16 @@ for (const [name, model] of [
   };
 }
 
+// Without this it refers to its earlier answers by their ids.
+scenarios["default turns"] = async () => {
+  const messages = [];
+  for (const content of [QUESTION, "And again?"]) {
+    messages.push({ role: "user", content });
+    const providerOptions = { openai: { store: false } };
+    const { response, text } = await generateText({ model: openai("gpt-4o"), messages, providerOptions, maxRetries: 0 });
+    messages.push(...response.messages);
+    expect(text.includes("Lisbon"), text);
+  }
+};
+
 await plays(scenarios);

@@ -4,15 +4,15 @@ Errors on these routes have that interface's shape.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-import anyio
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from starlette.types import Receive, Scope, Send
 
+from app.api.answer_stream import AnswerStream, answer_headers
 from app.api.cache_control import CacheControl
 from app.api.chat_functions import FunctionCalls
 from app.api.chat_request import ChatCompletionCreate
@@ -22,8 +22,7 @@ from app.api.state import RuntimeDep
 from app.budgets.caps import Payer
 from app.budgets.money import usd
 from app.errors import AppError
-from app.gateway.chat import Answered, Chat
-from app.gateway.chat_request import ChatRequest
+from app.gateway.chat import Answered
 from app.gateway.vendor_fields import vendor_fields
 from app.identity.principal import Principal
 
@@ -84,73 +83,21 @@ async def create_chat_completion(
     request, functions = body.request(caching, vendor), FunctionCalls() if body.functions else None
     if body.stream:
         asked = body.stream_options is not None and bool(body.stream_options.include_usage)
-        return ChatStream(runtime.chat, payer, request, with_usage=asked, functions=functions)
+        return AnswerStream(runtime.chat, payer, request, ChatEvents(with_usage=asked, functions=functions))
     answer, answered = await runtime.chat.whole(payer, request)
-    headers = _told(answered) | {"X-Cost-USD": usd(answered.cost_micro)}
+    headers = answer_headers(answered, ChatEvents.parameters) | {"X-Cost-USD": usd(answered.cost_micro)}
     return JSONResponse(functions.told(answer) if functions else answer, headers=headers)
 
 
-def _told(answered: Answered) -> dict[str, str]:
-    told = {"X-Model": answered.model, "X-Tier": answered.route.tier}
-    if answered.degraded:
-        told["X-Degraded"] = "true"
-    if answered.max_tokens is not None:
-        told["X-Clamped-Parameters"] = f"max_completion_tokens={answered.max_tokens}"
-    if answered.dropped:
-        told["X-Dropped-Parameters"] = ", ".join(answered.dropped)
-    if answered.age is not None:  # RFC 9211, RFC 9111
-        told |= {"Cache-Status": "service; hit", "Age": str(int(answered.age.total_seconds()))}
-    return told
+class ChatEvents:
+    """The chat interface's own stream: pieces as they are, with their usage for who asked for it, and an end."""
 
+    parameters: Mapping[str, str] = MappingProxyType({})
 
-class ChatStream(Response):
-    """The answer as it comes. One task asks, reads and lets go; a client that hangs up ends the request upstream."""
+    def __init__(self, *, with_usage: bool, functions: FunctionCalls | None) -> None:
+        self._with_usage, self._functions = with_usage, functions
 
-    def __init__(
-        self, chat: Chat, payer: Payer, request: ChatRequest, *, with_usage: bool, functions: FunctionCalls | None
-    ) -> None:
-        super().__init__(media_type="text/event-stream")
-        del self.headers["content-length"]  # as long as it gets
-        self._chat, self._payer, self._request, self._with_usage = chat, payer, request, with_usage
-        self._functions = functions
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        failures: list[BaseException] = []
-        async with anyio.create_task_group() as tasks:
-
-            async def answer() -> None:
-                try:
-                    await self._answer(send)
-                except Exception as error:  # noqa: BLE001 - raised below, out of the task group's own wrapping
-                    failures.append(error)
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(answer)
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            tasks.cancel_scope.cancel()
-        if failures:
-            raise failures[0]
-
-    async def _answer(self, send: Send) -> None:
-        began = False
-        try:
-            async with self._chat.stream(self._payer, self._request) as (pieces, answered):
-                self.headers.update(_told(answered))
-                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                began = True
-                async for event in self._events(pieces):
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
-        except AppError as error:
-            if not began:
-                raise
-            told = json.dumps(openai_error(error)).encode()
-            await send({"type": "http.response.body", "body": b"data: " + told + b"\n\n", "more_body": True})
-        else:
-            await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-
-    async def _events(self, pieces: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+    async def events(self, pieces: AsyncIterator[dict[str, Any]], _answered: Answered) -> AsyncGenerator[bytes]:
         async for piece in pieces:
             if not self._with_usage:
                 piece.pop("usage", None)
@@ -158,3 +105,9 @@ class ChatStream(Response):
                     continue
             told = self._functions.told(piece) if self._functions else piece
             yield b"data: " + json.dumps(told).encode() + b"\n\n"
+
+    def ended(self) -> bytes:
+        return b"data: [DONE]\n\n"
+
+    def failed(self, error: AppError) -> bytes:
+        return b"data: " + json.dumps(openai_error(error)).encode() + b"\n\n"

@@ -99,9 +99,7 @@ class ChatCompletionCreate(Strict):
         read("a tier or a name of config/models.toml; the provider gets the name of that tier's model"),
     ]
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES), PASSED]
-    max_completion_tokens: Annotated[
-        Tokens | None, read("for what can be read, up to a ceiling of its tier")
-    ] = None
+    max_completion_tokens: Annotated[Tokens | None, read("for what can be read, up to a ceiling of its tier")] = None
     max_tokens: Annotated[Tokens | None, translated("to max_completion_tokens, whose older name it is")] = None
     n: Annotated[Annotated[int, Field(ge=1, le=16), Integral] | None, Handling(Fate.PASSED, "each is held for")] = None
     stream: Annotated[bool | None, read("the provider streams what is streamed here")] = None

@@ -22,6 +22,7 @@ from app.config_files import read_config
 from app.errors import CATALOGUE
 from app.runs.limits import RunLimits
 
+CHATS = ("/v1/chat/completions", "/v1/responses")  # a model is asked while its client waits
 ANYWHERE = (400, 408, 413, 422, 429, 431, 500, 503)  # 422: an unknown parameter
 GUARDED = (401, 403)
 PROBLEM: dict[str, Any] = {
@@ -81,6 +82,7 @@ OPENAI_ERROR: dict[str, Any] = {
 }
 
 
+NAMING_MODELS = ("ChatCompletionCreate", "ResponseCreate")  # where more names are taken than are offered
 # Where this service knows which values there are: by the name of a body and of its field.
 KNOWN = {
     ("RunCreate", "feature"): "features",
@@ -124,9 +126,7 @@ def _described(app: FastAPI, known: Mapping[str, Sequence[str]], limits: RunLimi
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     schemas |= {"Problem": PROBLEM, "OpenAIError": OPENAI_ERROR}
-    schemas["ChatCompletionCreate"]["properties"]["model"]["x-extensible-enum"] = sorted(known["models"])
-    for (body, field), what in KNOWN.items():
-        _narrowed(schemas[body]["properties"][field], sorted(known[what]))
+    _say_what_is_known(schemas, known)
     _bounded(schemas["Limits"]["properties"], limits)
     for name, example in examples(known).items():
         schemas[name]["examples"] = [example]
@@ -144,6 +144,13 @@ def _described(app: FastAPI, known: Mapping[str, Sequence[str]], limits: RunLimi
             if "422" in operation["responses"] and "$ref" not in operation["responses"]["422"]:
                 del operation["responses"]["422"]
     return document
+
+
+def _say_what_is_known(schemas: dict[str, Any], known: Mapping[str, Sequence[str]]) -> None:
+    for body in NAMING_MODELS:
+        schemas[body]["properties"]["model"]["x-extensible-enum"] = sorted(known["models"])
+    for (body, field), what in KNOWN.items():
+        _narrowed(schemas[body]["properties"][field], sorted(known[what]))
 
 
 def _parameters(operation: dict[str, Any]) -> None:
@@ -192,9 +199,9 @@ def _statuses(path: str, operation: dict[str, Any]) -> set[int]:
         statuses |= {404, 409}
     if path == "/v1/approvals/{approval_id}/decision":
         statuses |= {410}
-    if path in {"/v1/runs", "/v1/chat/completions"} and operation.get("requestBody"):
+    if path in {"/v1/runs", *CHATS} and operation.get("requestBody"):
         statuses |= {402}
-    if path == "/v1/chat/completions":
+    if path in CHATS:
         statuses |= {502, 504}
     return statuses - {int(status) for status in operation["responses"] if status != "422"}
 

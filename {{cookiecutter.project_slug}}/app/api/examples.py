@@ -37,6 +37,8 @@ def examples(known: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
     for model in list(known["models"])[:1]:
         said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is the time in Lisbon?"}]
         found["ChatCompletionCreate"] = {"model": model, "messages": said, "max_completion_tokens": 200}
+        asked = {"instructions": "Be brief.", "input": "What is the time in Lisbon?", "max_output_tokens": 200}
+        found["ResponseCreate"] = {"model": model, **asked}
     for feature in list(known["features"])[:1]:
         task = "Find out whether somebody has reported this."
         found["RunCreate"] = {"feature": feature, "task": task, "documents": [_DOCUMENT], "limits": {"model_calls": 5}}

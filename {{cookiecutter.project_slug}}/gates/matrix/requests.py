@@ -36,6 +36,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "service_tier": "auto",
         "messages": [{"role": "user", "content": [{"type": "text", "text": "Say something."}]}],
     },
+    "POST /v1/responses": {"model": "standard", "input": [{"role": "user", "content": "Say something."}]},
     "PUT /v1/budgets": {"scope": "tenant", "limit_usd": "17"},
     "POST /v1/keys": {"member_id": "<member_id>"},
     "POST /v1/keys/{key_id}/rotation": {},

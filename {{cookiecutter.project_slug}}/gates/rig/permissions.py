@@ -14,6 +14,7 @@ DECLARED = {
     "GET /v1/approvals": "approvals:read",
     "POST /v1/approvals/{approval_id}/decision": "approvals:decide",
     "POST /v1/chat/completions": "chat:write",
+    "POST /v1/responses": "chat:write",
     "GET /v1/models": "chat:write",
     "GET /v1/usage": "usage:read",
     "GET /v1/budgets": "usage:read",
