@@ -95,6 +95,10 @@ class NotFound(AppError):
     row = ErrorCode("resource.not_found", 404, "Not found.")
 
 
+class ModelNotFound(NotFound):
+    """No model of that name, where a model is what was asked for."""
+
+
 class Conflict(AppError):
     row = ErrorCode("resource.conflict", 409, "This changed since you loaded it.")
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.examples import examples
 from app.api.guards import PUBLIC
 from app.api.idempotency import VISIBLE
-from app.api.middleware import OPENAI_PATHS
+from app.api.openai_addresses import OPENAI_PATHS
 from app.api.problems import MEDIA_TYPE
 from app.budgets.money import pattern_at_most
 from app.config_files import read_config
@@ -24,6 +24,7 @@ from app.runs.limits import RunLimits
 
 ANYWHERE = (400, 408, 413, 422, 429, 431, 500, 503)  # 422: an unknown parameter
 GUARDED = (401, 403)
+ASKING_A_PROVIDER = ("/v1/chat/completions", "/v1/embeddings")  # within the request itself
 PROBLEM: dict[str, Any] = {
     "type": "object",
     "description": "RFC 9457. Input is never repeated.",
@@ -60,7 +61,7 @@ PROBLEM: dict[str, Any] = {
 
 OPENAI_ERROR: dict[str, Any] = {
     "type": "object",
-    "description": "As clients of OpenAI's interface read it; `code` is one of this service's.",
+    "description": "As clients of OpenAI's interface read it; `code` is this service's, or that interface's.",
     "required": ["error"],
     "additionalProperties": False,
     "properties": {
@@ -71,7 +72,7 @@ OPENAI_ERROR: dict[str, Any] = {
             "properties": {
                 "message": {"type": "string"},
                 "type": {"type": "string"},
-                "code": PROBLEM["properties"]["code"],
+                "code": {"type": "string", "x-extensible-enum": [*sorted(CATALOGUE), "model_not_found"]},
                 "param": {"type": ["string", "null"]},
                 "request_id": {"type": "string"},
             },
@@ -84,6 +85,7 @@ OPENAI_ERROR: dict[str, Any] = {
 KNOWN = {
     ("RunCreate", "feature"): "features",
     ("ChatCompletionCreate", "model"): "models",
+    ("EmbeddingCreate", "model"): "embedding models",
     ("KeyCreate", "scopes"): "permissions",
     ("OwnKeyCreate", "scopes"): "permissions",
     ("KeyClaimCreate", "scopes"): "permissions",
@@ -155,7 +157,9 @@ def _parameters(operation: dict[str, Any]) -> None:
 
 
 def _narrowed(schema: dict[str, Any], values: Sequence[str]) -> None:
-    """Say which values there are, wherever in it a text is."""
+    """Say which values there are, wherever in it a text is; where there are none, none will do."""
+    if not values:
+        return
     if schema.get("type") == "string":
         schema.pop("pattern", None)
         schema["enum"] = list(values)
@@ -191,9 +195,9 @@ def _statuses(path: str, operation: dict[str, Any]) -> set[int]:
         statuses |= {404, 409}
     if path == "/v1/approvals/{approval_id}/decision":
         statuses |= {410}
-    if path in {"/v1/runs", "/v1/chat/completions"} and operation.get("requestBody"):
+    if path in {"/v1/runs", *ASKING_A_PROVIDER} and operation.get("requestBody"):
         statuses |= {402}
-    if path == "/v1/chat/completions":
+    if path in ASKING_A_PROVIDER:
         statuses |= {502, 504}
     return statuses - {int(status) for status in operation["responses"] if status != "422"}
 

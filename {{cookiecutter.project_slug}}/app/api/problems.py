@@ -20,6 +20,7 @@ from app.content.json_pointer import json_pointer
 from app.errors import (
     AppError,
     MethodNotAllowed,
+    ModelNotFound,
     NotFound,
     ProviderRefusedRequest,
     RateLimited,
@@ -85,9 +86,14 @@ def openai_error(error: AppError) -> dict[str, Any]:
     if isinstance(error, ProviderRefusedRequest):  # as its provider said it, in the same interface
         told = {"message": error.detail, "type": "invalid_request_error", "request_id": request_id.get()}
         return {"error": told | {"param": error.param, "code": error.told_code or error.row.code}}
-    kind = error.row.code.partition(".")[0]
-    told = {"message": error.detail + reasons, "type": kind, "code": error.row.code, "request_id": request_id.get()}
-    return {"error": told | {"param": pointers[0][0] if pointers else None}}
+    kind, code = error.row.code.partition(".")[0], error.row.code
+    param = pointers[0][0] if pointers else None
+    if isinstance(error, NotFound | MethodNotAllowed):
+        kind = "invalid_request_error"
+    if isinstance(error, ModelNotFound):
+        code, param = "model_not_found", "model"
+    told = {"message": error.detail + reasons, "type": kind, "code": code, "request_id": request_id.get()}
+    return {"error": told | {"param": param}}
 
 
 def install(app: FastAPI) -> None:

@@ -17,11 +17,13 @@ from app.api import (
     chat,
     contract,
     elevations,
+    embeddings,
     events,
     health,
     key_claims,
     keys,
     members,
+    model_list,
     problems,
     runs,
     switches,
@@ -45,7 +47,10 @@ from app.settings import Settings
 from app.telemetry.metrics import HOUSEKEEPING, Without
 
 log = structlog.get_logger(__name__)
-ROUTERS = (health, chat, runs, events, calls, approvals, usage, keys, key_claims, members, elevations, audit, switches)
+ROUTERS = (
+    health, chat, embeddings, model_list, runs, events, calls, approvals, usage, keys, key_claims, members, elevations,
+    audit, switches,
+)  # fmt: skip
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -90,9 +95,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(key_pages.router)
     app.include_router(decision_pages.router)
     roles = Roles.load(settings.config_dir / "roles.toml")
+    catalog = Catalog.load(settings.config_dir / "models.toml", settings.model_provider)
     known = {
         "features": [feature.name for feature in FEATURES],
-        "models": Catalog.load(settings.config_dir / "models.toml", settings.model_provider).names_known,
+        "models": catalog.names_known,
+        "embedding models": catalog.of_embeddings.names_known,
         "roles": roles.names,
         "lendable roles": roles.lendable,
         "permissions": sorted(roles.all_permissions),
