@@ -99,6 +99,10 @@ class ModelNotFound(NotFound):
     """No model of that name, where a model is what was asked for."""
 
 
+class AddressUnknown(NotFound):
+    """An address of OpenAI's interface that there is not; `detail` says which one is meant."""
+
+
 class Conflict(AppError):
     row = ErrorCode("resource.conflict", 409, "This changed since you loaded it.")
 

@@ -1,8 +1,10 @@
-"""Which addresses belong to OpenAI's interface. Gate: errors.
+"""Which addresses belong to OpenAI's interface, and which one is meant by one that is not here. Gate: errors.
 
 Clients of that interface put a path behind a base URL that somebody typed: with a slash too many, without `/v1`, with
 two of them. They can read an error in its own shape alone, so a path that can only be theirs is answered in it.
 """
+
+from collections.abc import Collection
 
 PREFIX = "v1"
 CHAT = "/v1/chat/completions"
@@ -34,6 +36,21 @@ class OpenAIPaths:
 OPENAI_PATHS = OpenAIPaths()
 
 
+def way_out(path: str, served: Collection[str], base_url: str) -> str:
+    """A sentence for whoever sent a request to such a path, which is none here. It repeats nothing of the path.
+
+    `served` are the paths of this service, `base_url` is what its clients are given."""
+    resource = _resource(path)
+    meant = RESOURCES[resource]
+    if meant not in served:
+        offered = sorted({address for address in RESOURCES.values() if address in served})
+        return f"This service does not offer /{PREFIX}/{resource}. It offers {', '.join(offered)}."
+    if _plain(path) == meant:
+        mistakes = ", ".join(text for text, made in _mistakes(path) if made)
+        return f"The address is {meant}, {mistakes}: set the base URL to {base_url.rstrip('/')}/{PREFIX}."
+    return f"This address is not offered. What there is of it here is {meant}."
+
+
 def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part]
 
@@ -48,3 +65,13 @@ def _plain(path: str) -> str:
 
 def _resource(path: str) -> str:
     return [*_parts(_plain(path)), ""][1]
+
+
+def _mistakes(path: str) -> tuple[tuple[str, bool], ...]:
+    first, second = [*_parts(path), "", ""][:2]
+    return (
+        (f"with /{PREFIX} before it", first != PREFIX),
+        (f"with /{PREFIX} once", first == second == PREFIX),
+        ("without a slash at its end", path.endswith("/")),
+        ("with single slashes", "//" in path),
+    )

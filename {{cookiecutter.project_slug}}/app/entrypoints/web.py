@@ -83,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     limits = _limits(settings)
     app.state.limits = limits
+    app.state.public_url = settings.public_url
     app.state.drain = Drain(settings.shutdown_grace)  # of the embedded worker
     app.state.draining = anyio.Event()  # set when the process is asked to end: streams say so and close
     problems.install(app)
