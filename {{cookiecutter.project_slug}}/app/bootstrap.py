@@ -21,6 +21,7 @@ from app.gateway.breaker import Breaker, Health
 from app.gateway.cache import Cache
 from app.gateway.catalog import Catalog
 from app.gateway.chat import Chat
+from app.gateway.embeddings import Embeddings
 from app.gateway.ladder import Ladder, LadderModel, Rung
 from app.gateway.metered import MeteredModel
 from app.gateway.providers import open_chat, open_model
@@ -123,6 +124,7 @@ async def _build(
         policy=policy,
         ledger=ledger,
         chat=chat,
+        embeddings=Embeddings.beside(chat, ledger, settings.model_timeout),
         spend=Spend(db),
         egress=egress,
         sign_in=sign_in,
@@ -223,10 +225,8 @@ class AgentFactory:
 
     async def chat(self) -> Chat:
         """Every tier for requests without an agent, over the provider's OpenAI-compatible interface."""
-        settings = self.settings
-        opened = open_chat(
-            settings.model_provider, api_key=self._key, base_url=settings.chat_base_url or settings.model_base_url
-        )
+        settings, url = self.settings, self.settings.chat_base_url or self.settings.model_base_url
+        opened = open_chat(settings.model_provider, api_key=self._key, base_url=url)
         upstream = await self.closing.enter_async_context(opened)
         cache = Cache(self.board.db, self.catalog.cache)
         return Chat(self.catalog, self.ladders, upstream, settings.model_total_timeout, cache, self.board, self.routing)

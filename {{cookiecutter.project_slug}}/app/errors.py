@@ -97,6 +97,10 @@ class NotFound(AppError):
     row = ErrorCode("resource.not_found", 404, "Not found.")
 
 
+class AddressUnknown(NotFound):
+    """An address of OpenAI's interface that there is not; `detail` says which one is meant."""
+
+
 class Conflict(AppError):
     row = ErrorCode("resource.conflict", 409, "This changed since you loaded it.")
 

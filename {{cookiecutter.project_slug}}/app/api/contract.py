@@ -15,16 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.examples import examples
 from app.api.guards import PUBLIC
 from app.api.idempotency import VISIBLE
-from app.api.middleware import OPENAI_PATHS
+from app.api.openai_addresses import OPENAI_PATHS
 from app.api.problems import MEDIA_TYPE
 from app.budgets.money import pattern_at_most
 from app.config_files import read_config
 from app.errors import CATALOGUE
 from app.runs.limits import RunLimits
 
-CHATS = ("/v1/chat/completions", "/v1/responses")  # a model is asked while its client waits
 ANYWHERE = (400, 408, 413, 422, 429, 431, 500, 503)  # 422: an unknown parameter
 GUARDED = (401, 403)
+ASKING_A_PROVIDER = ("/v1/chat/completions", "/v1/responses", "/v1/embeddings")  # within the request itself
 PROBLEM: dict[str, Any] = {
     "type": "object",
     "description": "RFC 9457. Input is never repeated.",
@@ -86,6 +86,7 @@ NAMING_MODELS = ("ChatCompletionCreate", "ResponseCreate")  # where more names a
 # Where this service knows which values there are: by the name of a body and of its field.
 KNOWN = {
     ("RunCreate", "feature"): "features",
+    ("EmbeddingCreate", "model"): "embedding models",
     ("KeyCreate", "scopes"): "permissions",
     ("OwnKeyCreate", "scopes"): "permissions",
     ("KeyClaimCreate", "scopes"): "permissions",
@@ -163,7 +164,9 @@ def _parameters(operation: dict[str, Any]) -> None:
 
 
 def _narrowed(schema: dict[str, Any], values: Sequence[str]) -> None:
-    """Say which values there are, wherever in it a text is."""
+    """Say which values there are, wherever in it a text is; where there are none, none will do."""
+    if not values:
+        return
     if schema.get("type") == "string":
         schema.pop("pattern", None)
         schema["enum"] = list(values)
@@ -199,9 +202,9 @@ def _statuses(path: str, operation: dict[str, Any]) -> set[int]:
         statuses |= {404, 409}
     if path == "/v1/approvals/{approval_id}/decision":
         statuses |= {410}
-    if path in {"/v1/runs", *CHATS} and operation.get("requestBody"):
+    if path in {"/v1/runs", *ASKING_A_PROVIDER} and operation.get("requestBody"):
         statuses |= {402}
-    if path in CHATS:
+    if path in ASKING_A_PROVIDER:
         statuses |= {502, 504}
     return statuses - {int(status) for status in operation["responses"] if status != "422"}
 

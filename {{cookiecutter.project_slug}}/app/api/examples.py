@@ -39,6 +39,8 @@ def examples(known: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
         found["ChatCompletionCreate"] = {"model": model, "messages": said, "max_completion_tokens": 200}
         asked = {"instructions": "Be brief.", "input": "What is the time in Lisbon?", "max_output_tokens": 200}
         found["ResponseCreate"] = {"model": model, **asked}
+    for model in [*known["embedding models"], "text-embedding-3-small"][:1]:
+        found["EmbeddingCreate"] = {"model": model, "input": ["The heating is off.", "No hot water."]}
     for feature in list(known["features"])[:1]:
         task = "Find out whether somebody has reported this."
         found["RunCreate"] = {"feature": feature, "task": task, "documents": [_DOCUMENT], "limits": {"model_calls": 5}}

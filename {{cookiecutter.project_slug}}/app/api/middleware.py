@@ -20,14 +20,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import request_id, speaks_openai
 from app.api.limits import RateLimits, address_of
+from app.api.openai_addresses import OPENAI_PATHS
 from app.api.problems import problem, unexpected
 from app.db.base import new_id
 from app.errors import AppError, RequestMalformed
 from app.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = structlog.get_logger(__name__)
-# Its clients cannot read another error than their own.
-OPENAI_PATHS = ("/v1/chat/completions", "/v1/responses", "/v1/models")
 # Every answer that is sent while it is made: a proxy that gathers it first would hold back its beginning.
 STREAMED = {"Cache-Control": "no-cache, no-store", "X-Accel-Buffering": "no"}
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,64}$")

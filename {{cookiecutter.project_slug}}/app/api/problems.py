@@ -17,8 +17,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from app.api.context import request_id, speaks_openai
+from app.api.openai_addresses import way_out
 from app.content.json_pointer import json_pointer
 from app.errors import (
+    AddressUnknown,
     AppError,
     MethodNotAllowed,
     ModelNotFound,
@@ -37,7 +39,13 @@ from app.telemetry.setup import report_exception
 log = structlog.get_logger(__name__)
 MOST_POINTERS = 20  # an answer must not grow with what was sent
 MEDIA_TYPE = "application/problem+json"
-ABOUT_THE_REQUEST = (ModelNotFound, ProviderRefusedRequest)  # in the words of OpenAI's interface
+# In the words of OpenAI's interface:
+ABOUT_THE_REQUEST = (
+    MethodNotAllowed,
+    ModelNotFound,
+    NotFound,
+    ProviderRefusedRequest,
+)
 _FRAMEWORK: dict[int, type[AppError]] = {
     400: RequestMalformed,
     404: NotFound,
@@ -137,14 +145,23 @@ async def _on_framework(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if kind is MethodNotAllowed:
         headers["Allow"] = ", ".join(_allowed_methods(request))
+        if speaks_openai.get():
+            return problem(MethodNotAllowed(f"This address takes {headers['Allow']}."), headers)
+    if kind is NotFound and speaks_openai.get():
+        served = {route.path for route in _routes(request)}
+        return problem(AddressUnknown(way_out(request.url.path, served, request.app.state.public_url)), headers)
     return problem(kind(), headers)
 
 
 def _allowed_methods(request: Request) -> list[str]:
     """Every method of this path; the framework names only those of the first route it meets."""
-    routes = [context.route for context in iter_route_contexts(request.app.routes)]
-    here = [r for r in routes if isinstance(r, Route) and r.path_regex.match(request.url.path)]
+    here = [route for route in _routes(request) if route.path_regex.match(request.url.path)]
     return sorted({method for route in here for method in route.methods or ()})
+
+
+def _routes(request: Request) -> list[Route]:
+    routes = [context.route for context in iter_route_contexts(request.app.routes)]
+    return [route for route in routes if isinstance(route, Route)]
 
 
 async def _on_unexpected(_request: Request, error: Exception) -> Response:

@@ -17,11 +17,13 @@ from app.api import (
     chat,
     contract,
     elevations,
+    embeddings,
     events,
     health,
     key_claims,
     keys,
     members,
+    model_list,
     problems,
     responses,
     runs,
@@ -47,8 +49,8 @@ from app.telemetry.metrics import HOUSEKEEPING, Without
 
 log = structlog.get_logger(__name__)
 ROUTERS = (
-    health, chat, responses, runs, events, calls, approvals, usage, keys, key_claims, members, elevations, audit,
-    switches,
+    health, chat, responses, embeddings, model_list, runs, events, calls, approvals, usage, keys, key_claims, members,
+    elevations, audit, switches,
 )  # fmt: skip
 
 
@@ -82,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     limits = _limits(settings)
     app.state.limits = limits
+    app.state.public_url = settings.public_url
     app.state.drain = Drain(settings.shutdown_grace)  # of the embedded worker
     app.state.draining = anyio.Event()  # set when the process is asked to end: streams say so and close
     problems.install(app)
@@ -94,9 +97,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(key_pages.router)
     app.include_router(decision_pages.router)
     roles = Roles.load(settings.config_dir / "roles.toml")
+    catalog = Catalog.load(settings.config_dir / "models.toml", settings.model_provider)
     known = {
         "features": [feature.name for feature in FEATURES],
-        "models": Catalog.load(settings.config_dir / "models.toml", settings.model_provider).model_names.offered,
+        "models": catalog.model_names.offered,
+        "embedding models": catalog.of_embeddings.model_names.offered,
         "roles": roles.names,
         "lendable roles": roles.lendable,
         "permissions": sorted(roles.all_permissions),

@@ -2,7 +2,8 @@
 
 Only where the caller asked for it: by a temperature of 0 with a seed, or by a Cache-Control header. A temperature that
 is absent asks for nothing. Nothing that offered or used a tool is kept. What is past its time still serves when no
-model answers, to who asked likewise, and says so. Gate: errors, cost.
+model answers, to who asked likewise, and says so. Embeddings are asked for so by nature: `gateway/embeddings`.
+Gate: errors, cost.
 """
 
 import hashlib

@@ -23,6 +23,7 @@ from app.gateway.routing import AUTO, Router
 OFFLINE_MODEL = "offline-deterministic-1"
 MILLION = Decimal(1_000_000)
 REASONING_TOKENS = 4_096  # of an answer, where a model reasons and its entry does not say
+EmbeddingName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,59}$")]
 
 
 class ModelEntry(BaseModel):
@@ -44,11 +45,30 @@ class ModelEntry(BaseModel):
     fallbacks: tuple[str, ...] = Field((), max_length=3, description="tiers that stand in for it, first to last")
 
 
+class EmbeddingEntry(BaseModel):
+    """An embedding model of one provider, under the name that callers give. Only what it reads is charged."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    model: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,119}$", description="left out, the name itself"
+    )
+    input_usd_per_mtok: Decimal | None = Field(None, gt=0)
+
+    def as_model(self, name: str) -> ModelEntry:
+        price = self.input_usd_per_mtok  # there is no output that the other price would be of
+        return ModelEntry(model=self.model or name, input_usd_per_mtok=price, output_usd_per_mtok=price)
+
+
 DEFAULT_TABLE: dict[str, dict[str, ModelEntry]] = {
     "offline": {
         "standard": ModelEntry(
             model=OFFLINE_MODEL, input_usd_per_mtok=Decimal("0.25"), output_usd_per_mtok=Decimal("1.25")
         )
+    }
+}
+DEFAULT_EMBEDDINGS: dict[str, dict[str, EmbeddingEntry]] = {
+    "offline": {
+        "text-embedding-3-small": EmbeddingEntry(model="offline-embedding-small-1", input_usd_per_mtok=Decimal("0.02"))
     }
 }
 
@@ -92,6 +112,9 @@ class ModelsFile(BaseModel):
     cache: CacheRules = CacheRules()
     routing: RoutingRules = RoutingRules()
     providers: dict[str, dict[str, ModelEntry]] = Field(default_factory=dict)
+    embeddings: dict[str, dict[EmbeddingName, EmbeddingEntry]] = Field(
+        default_factory=dict, description="by provider, and by the name that callers give"
+    )
 
 
 @dataclass(frozen=True)
@@ -102,25 +125,37 @@ class Catalog:
     names: Mapping[str, str] = field(default_factory=dict)
     cache: CacheRules = field(default_factory=CacheRules)
     routing: RoutingRules = field(default_factory=RoutingRules)
+    embeddings: Mapping[str, ModelEntry] = field(default_factory=dict)
+    named_in: str = "[names]"  # of config/models.toml: where names of these models are added
 
     @classmethod
     def load(cls, path: Path, provider: str) -> "Catalog":
-        """Read one provider's tiers.
+        """Read one provider's tiers and embedding models.
 
         Raises ModelUnpriced at start for a model nobody can price, ModelUnknown for what names a tier there is not."""
         declared = read_config(path, ModelsFile)
         tiers = declared.providers.get(provider) or DEFAULT_TABLE.get(provider)
         if not tiers:
             raise ModelUnknown(f"config/models.toml has no [providers.{provider}] table.")
-        catalog = cls(provider, tiers, declared.resilience, declared.names, declared.cache, declared.routing)
+        embeddings = declared.embeddings.get(provider) or DEFAULT_EMBEDDINGS.get(provider, {})
+        vectors = {name: entry.as_model(name) for name, entry in embeddings.items()}
+        catalog = cls(provider, tiers, declared.resilience, declared.names, declared.cache, declared.routing, vectors)
         for tier in tiers:
             catalog.cost_micro(tier, input_tokens=1, output_tokens=1)
             catalog.ladder(tier)
+        for name in vectors:
+            catalog.of_embeddings.cost_micro(name, input_tokens=1, output_tokens=0)
         for tier in {*declared.names.values()} - {AUTO}:
             catalog.entry(tier)
         if catalog.most not in {*catalog.router.order, ""}:
             raise ModelUnknown(f"routing.most is none of the tiers: {', '.join(catalog.router.order)}.")
         return catalog
+
+    @property
+    def of_embeddings(self) -> "Catalog":
+        """The embedding models as a catalogue of their own, each of them a tier by its name."""
+        named_in = f"[embeddings.{self.provider}]"
+        return Catalog(self.provider, self.embeddings, self.resilience, cache=self.cache, named_in=named_in)
 
     @property
     def most(self) -> str:
@@ -136,7 +171,7 @@ class Catalog:
     def model_names(self) -> ModelNames:
         """What callers may ask for: the tiers, their models, the other names they have."""
         models = {tier: entry.model for tier, entry in self.tiers.items()}
-        return ModelNames(models, self.names, [AUTO] if self.router.order else [])
+        return ModelNames(models, self.names, [AUTO] if self.router.order else [], self.named_in)
 
     def tier_of(self, name: str) -> str:
         """The tier that answers to a name, or AUTO. Raises ModelNotFound."""

@@ -1,4 +1,4 @@
-"""A chat request at a provider, over the OpenAI-compatible interface that each of them offers beside its own.
+"""A chat or embedding request at a provider, over the OpenAI-compatible interface that many offer beside their own.
 
 What a caller may say there is passed on as it is, so this service need not know what a parameter means, and one
 request here is one request at the provider. Connections are kept and shared. Gate: cost.
@@ -13,7 +13,7 @@ import httpx2
 from pydantic_ai.exceptions import ModelConnectionError, ModelHTTPError, UnexpectedModelBehavior
 
 from app.gateway.provider_calls import StreamedArguments
-from app.gateway.provider_json import Body, answer_of, chunk_of
+from app.gateway.provider_json import Body, answer_of, chunk_of, object_of
 from app.gateway.refusals import ABOUT_THE_REQUEST, RequestRefused
 
 ADDRESSES = {
@@ -22,11 +22,12 @@ ADDRESSES = {
     "google": "https://generativelanguage.googleapis.com/v1beta/openai",
 }
 MOST_BYTES = 4_000_000  # of an answer; a broken provider must not fill this process
+MAX_VECTOR_BYTES, MAX_VECTORS_BYTES = 100_000, 40_000_000  # of an embedding as a JSON list of floats, and of all
 END = "[DONE]"
 
 
 class Upstream(Protocol):
-    """Where chat requests are answered. Raises what `failures.classified` knows."""
+    """Where requests without an agent are answered. Raises what `failures.classified` knows."""
 
     async def whole(self, body: Body) -> Body:
         """The answer as one object."""
@@ -34,6 +35,10 @@ class Upstream(Protocol):
 
     def stream(self, body: Body) -> AbstractAsyncContextManager[AsyncIterator[Body]]:
         """The answer piece by piece, as the provider sends it."""
+        ...
+
+    async def embed(self, body: Body) -> Body:
+        """The answer to a request for embeddings, as the provider sends it."""
         ...
 
 
@@ -45,13 +50,20 @@ class Forwarded:
     url: str
 
     async def whole(self, body: Body) -> Body:
+        return answer_of(await self._read(body, "/chat/completions", MOST_BYTES))
+
+    async def embed(self, body: Body) -> Body:
+        most = min(MAX_VECTORS_BYTES, MOST_BYTES + MAX_VECTOR_BYTES * len(body["input"]))
+        return object_of(await self._read(body, "/embeddings", most))
+
+    async def _read(self, body: Body, path: str, most: int) -> bytearray:
         raw = bytearray()
-        async with self._asked(body) as response:
+        async with self._asked(body, path) as response:
             async for piece in response.aiter_bytes():
                 raw += piece
-                if len(raw) > MOST_BYTES:
+                if len(raw) > most:
                     raise UnexpectedModelBehavior("an answer beyond all bounds")
-        return answer_of(raw)
+        return raw
 
     @asynccontextmanager
     async def stream(self, body: Body) -> AsyncGenerator[AsyncIterator[Body]]:
@@ -59,10 +71,10 @@ class Forwarded:
             yield _pieces(response)
 
     @asynccontextmanager
-    async def _asked(self, body: Body) -> AsyncGenerator[httpx2.Response]:
+    async def _asked(self, body: Body, path: str = "/chat/completions") -> AsyncGenerator[httpx2.Response]:
         model = body["model"]
         try:
-            async with self.client.stream("POST", f"{self.url}/chat/completions", json=body) as response:
+            async with self.client.stream("POST", f"{self.url}{path}", json=body) as response:
                 if response.status_code != 200:
                     told = (await _beginning(response)).decode("utf-8", "replace")
                     kind = RequestRefused if response.status_code in ABOUT_THE_REQUEST else ModelHTTPError

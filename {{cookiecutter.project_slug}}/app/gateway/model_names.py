@@ -13,6 +13,7 @@ class ModelNames:
     models: Mapping[str, str]  # of each tier
     declared: Mapping[str, str]  # a name, or a beginning such as `gpt-4o*`, and the tier that answers
     others: Iterable[str] = ()  # that stand for themselves
+    table: str = "[names]"  # of config/models.toml, where names are added
 
     @property
     def offered(self) -> list[str]:
@@ -32,5 +33,5 @@ class ModelNames:
         beginnings = [each for each in self.declared if each.endswith(ANYTHING) and name.startswith(each[:-1])]
         if not beginnings:
             offered = ", ".join(self.offered)
-            raise ModelNotFound(f"Choose from {offered}. Names are added in config/models.toml, below [names].")
+            raise ModelNotFound(f"Choose from {offered}. Names are added in config/models.toml, below {self.table}.")
         return self.declared[max(beginnings, key=len)]

@@ -1,4 +1,4 @@
-"""The offline model behind the chat interface: the same answers as an agent gets, in that interface's shape."""
+"""The offline models behind OpenAI's interface: the same answers as an agent gets, in that interface's shape."""
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -21,6 +21,7 @@ from pydantic_ai.models.function import AgentInfo
 from pydantic_ai.tools import ToolDefinition
 
 from app.gateway.offline import reply
+from app.gateway.offline_embeddings import embedded
 
 Body = dict[str, Any]
 
@@ -36,6 +37,9 @@ class OfflineChat:
     @asynccontextmanager
     async def stream(self, body: Body) -> AsyncGenerator[AsyncIterator[Body]]:
         yield self._pieces(body, await self.whole(body))
+
+    async def embed(self, body: Body) -> Body:
+        return await embedded(body)
 
     async def _pieces(self, body: Body, answer: Body) -> AsyncIterator[Body]:
         head = _head(body, "chat.completion.chunk")

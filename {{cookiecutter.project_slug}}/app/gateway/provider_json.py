@@ -27,7 +27,7 @@ _MAY_BE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 def answer_of(raw: bytes | bytearray) -> Body:
     """A whole answer. Raises UnexpectedModelBehavior for what is none, or has no choices."""
-    answer = _object(raw)
+    answer = object_of(raw)
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices:
         raise UnexpectedModelBehavior("an answer without choices")
@@ -38,7 +38,7 @@ def chunk_of(raw: str) -> Body:
     """A chunk of a streamed answer. One that says nothing is a chunk as well: content filters and usage come in such.
 
     Raises UnexpectedModelBehavior."""
-    chunk = _object(raw)
+    chunk = object_of(raw)
     choices = chunk.get("choices")
     if not isinstance(choices, list | None):
         raise UnexpectedModelBehavior("choices that are no list")
@@ -75,6 +75,14 @@ def usage_of(answer: Mapping[str, Any]) -> RequestUsage | None:
     )
 
 
+def usage_of_embeddings(answer: Mapping[str, Any]) -> RequestUsage | None:
+    """The tokens that vectors were billed for, all of them input; None where the provider says no count."""
+    told = answer.get("usage")
+    counts = [_count(told.get(name)) for name in ("prompt_tokens", "total_tokens")] if isinstance(told, dict) else []
+    known = [count for count in counts if count is not None]
+    return RequestUsage(input_tokens=max(known)) if known else None
+
+
 def dearer(known: RequestUsage, told: RequestUsage | None) -> RequestUsage:
     """Of two reports about one answer what costs more: a stream may say its usage more than once."""
     if told is None:
@@ -103,7 +111,8 @@ def _writable_fields(read: Read) -> Read:
     return replace(read, **changed) if changed else read
 
 
-def _object(raw: bytes | bytearray | str) -> Body:
+def object_of(raw: bytes | bytearray | str) -> Body:
+    """Any answer as a JSON object that can be written again. Raises UnexpectedModelBehavior."""
     text = raw if isinstance(raw, str) else raw.decode("utf-8", "replace")
     try:
         # Python reads NaN and Infinity, and numbers beyond a float as infinity: JSON has no way to write them.

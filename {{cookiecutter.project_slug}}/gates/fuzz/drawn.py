@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from hypothesis import strategies as st
 
-from gates.matrix.requests import BODIES, FORMS, QUERIES, filled
+from gates.matrix.requests import BODIES, EVERYBODYS, FORMS, QUERIES, filled
 from gates.rig.routes import Route
 
 CANARY = "canaryqzvxkwjhtplm"  # fits what names, roles and features may look like
@@ -102,7 +102,7 @@ def requests(routes: Sequence[Route], known: dict[str, str]) -> st.SearchStrateg
 def _for(draw: st.DrawFn, route: Route, known: dict[str, str]) -> Drawn:
     known = {**known, "new": draw(st.one_of(st.just(CANARY), st.text("abcdefgh", min_size=6, max_size=12)))}
     name = f"{route.method} {route.path}"
-    path = route.at(**{**known, "name": f"tool:{CANARY}"})
+    path = route.at(**{**known, "name": f"tool:{CANARY}", "model_id": EVERYBODYS.get(name, "")})
     query = urlencode(filled(QUERIES.get(name, {}), known)).encode() if draw(st.booleans()) else b""
     key = b"%032x" % draw(st.integers(0, 2**64))
     headers: Headers = ((b"Host", b"x"), (b"Idempotency-Key", key))

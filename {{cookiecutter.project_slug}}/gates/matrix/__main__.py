@@ -90,7 +90,8 @@ def main(
     with tempfile.TemporaryDirectory(prefix="matrix-") as home, _databases(Path(home), postgres=postgres) as new:
         with (
             issuer() as trusted,
-            opened(new(), Path(home), EMBEDDED_WORKER="false", **_provider(trusted)) as world,
+            # Offline models answer chats and embeddings: what the rig's provider makes of them shows nothing here.
+            opened(new(), Path(home), EMBEDDED_WORKER="false", MODEL_PROVIDER="offline", **_provider(trusted)) as world,
         ):
             _routes(matrix, world, routes, trusted)
         with opened(new(), Path(home)) as world:

@@ -37,6 +37,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "messages": [{"role": "user", "content": [{"type": "text", "text": "Say something."}]}],
     },
     "POST /v1/responses": {"model": "standard", "input": [{"role": "user", "content": "Say something."}]},
+    "POST /v1/embeddings": {"model": "text-embedding-3-small", "input": ["Say something."]},
     "PUT /v1/budgets": {"scope": "tenant", "limit_usd": "17"},
     "POST /v1/keys": {"member_id": "<member_id>"},
     "POST /v1/keys/{key_id}/rotation": {},
@@ -87,6 +88,7 @@ SIGNED_IN = {
     "POST /v1/keys/own", "POST /v1/key-claim-redemptions", "POST /console/keys", "POST /console/key-claims",
 }  # fmt: skip
 ASKERS = {"DELETE /v1/elevations/{elevation_id}"}  # of what one has asked for oneself
+EVERYBODYS = {"GET /v1/models/{model_id:path}": "standard"}  # what a path names there is no tenant's
 STREAM = "GET /v1/runs/{run_id}/events"
 _NOTICE = re.compile(r'<p class="notice"[^>]*>(.*?)</p>', re.DOTALL)
 _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
@@ -95,6 +97,8 @@ _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 def names_object(route: Route) -> bool:
     """Whether a request to it says which object it is about: in its path, its body or a filter."""
     name = f"{route.method} {route.path}"
+    if name in EVERYBODYS:
+        return False
     return bool(route.parameters) or bool(re.search("_(id|code)>", _told(route) + str(QUERIES.get(name, ""))))
 
 
@@ -205,7 +209,7 @@ class Asker:
         name = f"{route.method} {route.path}"
         known = {**known, "new": f"new-{uuid4().hex[:12]}", "role": self.role_to_give, "another": self.role_to_ask}
         target = f"tenant:{known['tenant_id']}" if known["tenant_id"] != self.tenant_id else f"tool:t{uuid4().hex[:8]}"
-        path = route.at(**{**known, "name": target})
+        path = route.at(**{**known, "name": target, "model_id": EVERYBODYS.get(name, "")})
         if route.is_console:
             return self._in_console(route, path, filled(FORMS.get(name, {}), known))
         options: dict[str, Any] = {"headers": {"Idempotency-Key": uuid4().hex}}

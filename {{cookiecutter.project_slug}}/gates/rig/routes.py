@@ -18,7 +18,7 @@ from app.console.session import current
 from app.entrypoints.web import create_app
 from app.settings import load_settings
 
-_STARTS_WORK = (".intake.start", ".chat.whole", ".chat.stream", "._chat.stream", "._chat.whole")
+_STARTS_WORK = (".intake.start", ".chat.whole", ".chat.stream", "._chat.stream", "._chat.whole", ".embeddings.embed")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _costly(dependant: Dependant) -> bool:
 def calls_model(endpoint: Callable[..., Any]) -> bool:
     """Whether a route's function, or one of its module that it uses, starts a run or asks a model.
 
-    By source: what starts work is `runtime.intake` and `runtime.chat`, whatever the route is called."""
+    By source: what starts work is of `runtime.intake`, `runtime.chat` or `runtime.embeddings`."""
     module = sys.modules[endpoint.__module__]
     seen, todo = set[str](), [endpoint.__name__]
     sources = _definitions(module)
