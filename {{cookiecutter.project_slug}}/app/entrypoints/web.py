@@ -24,6 +24,7 @@ from app.api import (
     members,
     problems,
     runs,
+    start,
     switches,
     usage,
 )
@@ -45,7 +46,9 @@ from app.settings import Settings
 from app.telemetry.metrics import HOUSEKEEPING, Without
 
 log = structlog.get_logger(__name__)
-ROUTERS = (health, chat, runs, events, calls, approvals, usage, keys, key_claims, members, elevations, audit, switches)
+ROUTERS = (
+    start, health, chat, runs, events, calls, approvals, usage, keys, key_claims, members, elevations, audit, switches,
+)  # fmt: skip
 
 
 def create_app(settings: Settings) -> FastAPI:
