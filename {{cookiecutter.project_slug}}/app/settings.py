@@ -61,6 +61,7 @@ class Settings(BaseSettings):
 
     environment: Literal["development", "test", "staging", "production"] = "development"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] | None = None  # None: text for development, JSON elsewhere
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
@@ -130,6 +131,10 @@ class Settings(BaseSettings):
             return url
         path = make_url(url).database  # decoded: a `?` or `%` of a folder's name is syntax in a URL
         return url if path in {None, "", ":memory:"} or Path(str(path)).is_absolute() else sqlite_url(ROOT / str(path))
+
+    @property
+    def form_of_logs(self) -> Literal["json", "text"]:
+        return self.log_format or ("text" if self.environment == "development" else "json")
 
     @property
     def is_sqlite(self) -> bool:

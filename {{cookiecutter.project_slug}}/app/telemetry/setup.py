@@ -33,7 +33,7 @@ def report_exception(error: BaseException) -> None:
 def configure_telemetry(settings: Settings) -> None:
     protect(settings.secrets)
     use_regions(settings.phone_regions)
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.form_of_logs)
     if settings.sentry_dsn:
         import sentry_sdk  # noqa: PLC0415 - most processes report to nobody
 
