@@ -133,10 +133,6 @@ class Settings(BaseSettings):
         return url if path in {None, "", ":memory:"} or Path(str(path)).is_absolute() else sqlite_url(ROOT / str(path))
 
     @property
-    def form_of_logs(self) -> Literal["json", "text"]:
-        return self.log_format or ("text" if self.environment == "development" else "json")
-
-    @property
     def is_sqlite(self) -> bool:
         return self.database_url.startswith("sqlite")
 
