@@ -3,8 +3,11 @@
 Each of the service's own tests runs once: the example's and those on PostgreSQL in test 2, all others in test 5.
 """
 
+import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -107,6 +110,35 @@ def test_5b_a_second_feature_touches_only_what_belongs_to_the_user(project: Path
     users = ("app/features/", "tests/features/", "config/", "migrations/app/", "uv.lock", "openapi.released.json")
     assert changed
     assert {path for path in changed if not path.startswith(users)} == set()
+
+
+def test_5c_the_readme_s_commands_work_when_they_are_pasted_at_once(project: Path, workshop: Path) -> None:
+    clone = copy(project, workshop)
+    succeeds(clone, "setup", "migrate")
+    blocks = re.findall(r"```sh\n(.*?)```", (clone / "README.md").read_text(), re.DOTALL)
+    people, requests = [next(b for b in blocks if words in b) for words in ("app tenants add", "approvals?state")]
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        port, operations_port = (str(free.getsockname()[1]) for free in (one, other))
+    environment = {**os.environ, "PORT": port, "OPERATIONS_PORT": operations_port}
+    with (workshop / "service.log").open("wb") as log:
+        service = subprocess.Popen([clone / ".venv/bin/app", "serve"], cwd=clone, env=environment, stderr=log)
+    try:
+        wait = f"until curl -sf http://127.0.0.1:{port}/readyz >/dev/null; do sleep 0.2; done\n"
+        pasted = wait + people + requests.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+        shell = subprocess.run(
+            ["bash", "-c", pasted], cwd=clone, capture_output=True, text=True, timeout=300, check=False
+        )
+        shown = (workshop / "service.log").read_text()
+    finally:
+        service.terminate()
+        service.wait(60)
+    assert "Traceback" not in shell.stderr
+    started, asked, decided, ended = [json.loads(line) for line in shell.stdout.splitlines() if line.startswith("{")]
+    assert started["state"] == "waiting"
+    assert decided["id"] == asked["items"][0]["id"]
+    assert ended["items"][0]["state"] == "succeeded"
+    assert "warning" not in shown.lower(), shown
+    assert len(shown.splitlines()) == len(set(shown.splitlines())), shown
 
 
 @pytest.mark.parametrize("target", ["setup", "demo"])

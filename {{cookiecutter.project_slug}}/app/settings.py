@@ -54,6 +54,7 @@ class Settings(BaseSettings):
 
     environment: Literal["development", "test", "staging", "production"] = "development"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] | None = None  # None: text for development, JSON elsewhere
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)

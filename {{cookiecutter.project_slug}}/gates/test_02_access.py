@@ -23,7 +23,7 @@ from gates.rig.routes import Route, all_routes
 from gates.rig.world import World, final
 
 KNOWN_PUBLIC = {
-    "/livez", "/readyz", "/openapi.json", "/console/style.css", "/console/icon.svg",
+    "/", "/livez", "/readyz", "/openapi.json", "/console/style.css", "/console/icon.svg",
     "/console/sign-in", "/console/sign-in/provider", "/console/signed-in",
 }  # fmt: skip
 # What a route that writes to one object takes, by the end of its path; others take a reason.

@@ -252,12 +252,13 @@ def _tell_how_to_go_on(settings: Settings, keys: dict[str, str]) -> None:
         table.add_row(name, tenant, ", ".join(roles), keys[name])
     Console(highlight=False, width=140).print(table)
     console.print(f"\nConsole: [bold]{base}/console[/]   sign in with ann's key to decide, with mia's to watch")
-    console.print("\nTry (the second starts a run; a moment later the third shows its question):")
+    console.print("\nTry (the second starts a run and waits until it asks; the third shows its question):")
     task = '{"feature": "assistant", "task": "Create a ticket: the printer on floor 2 is jammed."}'
     body = f"-H 'Content-Type: application/json' -d '{task}'"
+    start = f"-H 'Idempotency-Key: my-1' -H 'Prefer: wait=10' {body}"
     lines = (
         f"curl -sw '\\n' {base}/v1/runs -H 'Authorization: Bearer {keys['mia']}'",
-        f"curl -sw '\\n' {base}/v1/runs -H 'Authorization: Bearer {keys['mia']}' -H 'Idempotency-Key: my-1' {body}",
+        f"curl -sw '\\n' {base}/v1/runs -H 'Authorization: Bearer {keys['mia']}' {start}",
         f"curl -sw '\\n' '{base}/v1/approvals?state=pending' -H 'Authorization: Bearer {keys['ann']}'",
     )
     for line in lines:

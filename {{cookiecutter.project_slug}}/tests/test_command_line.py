@@ -79,6 +79,25 @@ def test_bad_settings_are_named_all_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    "command", ["serve", "worker", "migrate", "doctor", "evals run --live", "tenants list", "usage"]
+)
+@pytest.mark.parametrize("name", ["openai", "anthropic", "google"])
+def test_a_provider_without_its_key_is_named_whatever_the_sdk_could_find(command: str, name: str) -> None:
+    theirs = {"OPENAI_API_KEY": "sk-x", "ANTHROPIC_API_KEY": "sk-x", "GOOGLE_API_KEY": "x"}
+    result = _app(*command.split(), MODEL_PROVIDER=name, MODEL_API_KEY="", **theirs)
+    _says(result, f"MODEL_API_KEY: needed because MODEL_PROVIDER is {name}")
+
+
+def test_evaluations_ask_no_provider_unless_told_to() -> None:
+    nowhere = {"MODEL_PROVIDER": "openai", "MODEL_API_KEY": "sk-test-only", "MODEL_BASE_URL": "http://127.0.0.1:1"}
+    done = _app("evals", "run", **nowhere)
+    assert done.returncode == 0, done.stderr
+    assert "The offline model was evaluated" in done.stdout
+    told = json.loads(_app("evals", "run", "--live", "--json", **nowhere).stdout)
+    assert [report["ok"] for report in told] == [False], "the provider that is not there was asked"
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("members", "add", "mia", "--tenant", "acme"), ("--role",)),

@@ -24,7 +24,7 @@ from app.telemetry.metrics import AUTH_DENIED, AUTH_REFUSED
 log = structlog.get_logger(__name__)
 PUBLIC = frozenset(
     {
-        "/livez", "/readyz", "/openapi.json", "/console/style.css", "/console/icon.svg",
+        "/", "/livez", "/readyz", "/openapi.json", "/console/style.css", "/console/icon.svg",
         "/console/sign-in", "/console/sign-in/provider", "/console/signed-in",
     }
 )  # fmt: skip

@@ -132,7 +132,7 @@ def _prepare_process() -> None:
     from app.telemetry.logs import configure_logs  # noqa: PLC0415 - help writes no log
 
     exempt_loopback()
-    configure_logs("warning")
+    configure_logs("warning", "text" if sys.stderr.isatty() else "json")  # until the settings are read
 
 
 @app.command()

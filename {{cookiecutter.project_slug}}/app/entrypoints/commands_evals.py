@@ -31,14 +31,15 @@ def _group() -> None:
 @evals.command("run")
 def run(
     feature: Annotated[str | None, typer.Option(help="Only this feature.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Ask MODEL_PROVIDER, which costs money.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run the evaluation sets on a scratch database; exit 1 when a floor is missed."""
+    """Run the evaluation sets on a scratch database, with the offline model; exit 1 when a floor is missed."""
     names = [f.name for f in FEATURES if f.evals]
     if feature and feature not in names:
         raise RequestInvalid(f"No evaluation set for {feature}: choose from {', '.join(names)}.")
     with tempfile.TemporaryDirectory() as folder:
-        reports = asyncio.run(_reports(folder, feature, quiet=as_json))
+        reports = asyncio.run(_reports(folder, feature, live=live, quiet=as_json))
     if as_json:
         print(json.dumps([{**asdict(r), "ok": r.ok} for r in reports]))
     else:
@@ -48,8 +49,9 @@ def run(
         raise typer.Exit(1)
 
 
-async def _reports(folder: str, only: str | None, *, quiet: bool) -> list[EvalReport]:
-    settings = load_settings(database_url=sqlite_url(Path(folder) / "evals.db"), environment="test")
+async def _reports(folder: str, only: str | None, *, live: bool, quiet: bool) -> list[EvalReport]:
+    asked = {} if live else {"model_provider": "offline"}  # money is spent by whoever says so, on each run
+    settings = load_settings(database_url=sqlite_url(Path(folder) / "evals.db"), environment="test", **asked)
     schema.migrate(settings)
     chosen = [f for f in FEATURES if f.evals and only in {None, f.name}]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -85,3 +87,4 @@ def _show(report: EvalReport) -> None:
         out.print(f"  {case}: {why}", style="red", markup=False)
     if report.model.startswith("offline"):
         out.print("The offline model was evaluated: this proves the harness and the guards, not answers.", style="dim")
+        out.print("Your own is asked with --live (make evals LIVE=1); it costs money.", style="dim")

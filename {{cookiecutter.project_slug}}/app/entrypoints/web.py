@@ -27,6 +27,7 @@ from app.api import (
     problems,
     responses,
     runs,
+    start,
     switches,
     usage,
 )
@@ -49,8 +50,8 @@ from app.telemetry.metrics import HOUSEKEEPING, Without
 
 log = structlog.get_logger(__name__)
 ROUTERS = (
-    health, chat, responses, embeddings, model_list, runs, events, calls, approvals, usage, keys, key_claims, members,
-    elevations, audit, switches,
+    start, health, chat, responses, embeddings, model_list, runs, events, calls, approvals, usage, keys, key_claims,
+    members, elevations, audit, switches,
 )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ SYNONYMS = {
     "update": ("update", "change", "edit"),
     "send": ("send", "email", "mail"),
 }
+_WORD_OF_NAME = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")  # create_ticket, create-ticket, createTicket
 _TASK = re.compile(r"<task>\n(.*?)\n</task>", re.DOTALL)
 _DOCUMENT = re.compile(r'<document name="([^"]*)">\n(.*?)\n</document>', re.DOTALL)
 
@@ -44,18 +45,22 @@ class Turn:
     """What has happened so far: the request, the calls made and what came back."""
 
     facts: Facts
-    called: tuple[str, ...]
+    called: tuple[str, ...]  # since the last person spoke
+    calls: int  # in the whole conversation
     last_was_rejected: bool
 
 
 async def reply(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
     """Answer one request as a provider would: one tool call at a time, then the typed output."""
-    turn = _read(messages)
-    part = _next_part(turn, info)
+    part = _next_part(read(messages), info)
+    return ModelResponse(parts=[part], usage=usage_of(messages, part))
+
+
+def usage_of(messages: list[ModelMessage], part: ToolCallPart | TextPart) -> RequestUsage:
+    """About a token for four characters, as English has it with the usual tokenizers."""
     sent = sum(len(str(part.content)) for m in messages if isinstance(m, ModelRequest) for part in _texts(m))
     written = len(part.args_as_json_str()) if isinstance(part, ToolCallPart) else len(part.content)
-    usage = RequestUsage(input_tokens=sent // 4 + 40, output_tokens=written // 4 + 8)
-    return ModelResponse(parts=[part], usage=usage)
+    return RequestUsage(input_tokens=sent // 4 + 40, output_tokens=written // 4 + 8)
 
 
 async def stream_reply(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
@@ -68,26 +73,33 @@ async def stream_reply(messages: list[ModelMessage], info: AgentInfo) -> AsyncIt
 
 
 def _next_part(turn: Turn, info: AgentInfo) -> ToolCallPart | TextPart:
-    tool = None if turn.last_was_rejected else _planned(turn, info.function_tools)
+    tool = None if turn.last_was_rejected else planned(turn, info.function_tools)
     if tool is not None:
-        # The id is derived from the conversation, so a replay after a crash names the same call.
-        call_id = f"call_{len(turn.called) + 1}_{tool.name}"
-        return ToolCallPart(tool.name, fill(tool.parameters_json_schema, turn.facts), tool_call_id=call_id)
+        return called(turn, tool)
     if info.output_tools:
         output = info.output_tools[0]
         return ToolCallPart(output.name, fill(output.parameters_json_schema, turn.facts), tool_call_id="call_output")
     return TextPart(turn.facts.summary())
 
 
-def _planned(turn: Turn, tools: list[ToolDefinition]) -> ToolDefinition | None:
+def called(turn: Turn, tool: ToolDefinition) -> ToolCallPart:
+    # The id is derived from the conversation, so a replay after a crash names the same call.
+    call_id = f"call_{turn.calls + 1}_{tool.name}"
+    return ToolCallPart(tool.name, fill(tool.parameters_json_schema, turn.facts), tool_call_id=call_id)
+
+
+def planned(turn: Turn, tools: list[ToolDefinition]) -> ToolDefinition | None:
     """The next tool the task asks for: reading first, then in the order in which it is asked."""
     task = turn.facts.task.lower()
     wanted = []
     for tool in tools:
-        verb, _, noun = tool.name.partition("_")
-        positions = [task.find(word) for word in SYNONYMS.get(verb, (verb,)) if re.search(rf"\b{word}", task)]
+        verb, *others = [word.lower() for word in _WORD_OF_NAME.findall(tool.name)] or [tool.name.lower()]
+        noun = others[-1].rstrip("s") if others else ""  # of `get_current_weather` the weather
+        positions = [
+            task.find(word) for word in SYNONYMS.get(verb, (verb,)) if re.search(rf"\b{re.escape(word)}", task)
+        ]
         reads = verb in READING
-        if positions or (reads and noun.rstrip("s") and noun.rstrip("s") in task):
+        if positions or (reads and noun and noun in task):
             wanted.append((0 if reads else 1, min(positions, default=0), tool.name, tool))
     for *_order, tool in sorted(wanted, key=lambda item: item[:3]):
         if tool.name not in turn.called:
@@ -95,13 +107,15 @@ def _planned(turn: Turn, tools: list[ToolDefinition]) -> ToolDefinition | None:
     return None
 
 
-def _read(messages: list[ModelMessage]) -> Turn:
-    task, documents, called = "", [], []
+def read(messages: list[ModelMessage]) -> Turn:
+    task, documents, calls = "", [], 0
+    called: list[str] = []
     results: list[tuple[str, Any]] = []
     rejected = False
     for message in messages:
         if isinstance(message, ModelResponse):
-            called += [part.tool_name for part in message.parts if isinstance(part, ToolCallPart)]
+            made = [part.tool_name for part in message.parts if isinstance(part, ToolCallPart)]
+            called, calls = called + made, calls + len(made)
             continue
         for part in message.parts:
             match part:
@@ -109,13 +123,14 @@ def _read(messages: list[ModelMessage]) -> Turn:
                     found = _TASK.search(text)
                     task = found[1] if found else text
                     documents = _DOCUMENT.findall(text)
+                    called = []
                 case ToolReturnPart():
                     results.append((part.tool_name, part.content))
                     rejected = False
                 case RetryPromptPart():
                     results.append((part.tool_name or "answer", "rejected as invalid"))
                     rejected = True
-    return Turn(Facts(task, tuple(documents), tuple(results)), tuple(called), rejected)
+    return Turn(Facts(task, tuple(documents), tuple(results)), tuple(called), calls, rejected)
 
 
 def _texts(message: ModelRequest) -> list[Any]:

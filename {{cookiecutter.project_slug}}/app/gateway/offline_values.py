@@ -2,11 +2,20 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+from app.gateway.offline_merging import kinds
+from app.gateway.offline_scalars import Schema, whole
+from app.gateway.offline_schema import instance
 
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _URL = re.compile(r"https?://[^\s<>\"')]+")
+_NUMBER = re.compile(r"\b\d{1,6}\b")
+_PLACEHOLDER = re.compile(r"\[[a-z]+-\d+\]")  # stands for personal data, which a model never sees
+_WRITTEN_AS = {"date": re.compile(r"\b\d{4}-\d\d-\d\d\b"), "email": re.compile(r"\[email-\d+\]"), "uuid": _UUID}
 _WORD = re.compile(r"[A-Za-z][A-Za-z-]{3,}")
 _STOP = frozenset(
     """
@@ -49,47 +58,55 @@ class Facts:
         return "\n".join(lines)
 
 
-def fill(schema: dict[str, Any], facts: Facts) -> dict[str, Any]:
+def fill(schema: Schema, facts: Facts) -> dict[str, Any]:
     """Values for an object schema: all required properties, and optional ones the facts speak of."""
-    definitions = schema.get("$defs", {})
-    filled = {}
-    for name, raw in schema.get("properties", {}).items():
-        sub = _resolved(raw, definitions)
-        value = _value(name, sub, facts, definitions)
-        if value is not None:
-            filled[name] = value
-        elif name in schema.get("required", []):
-            filled[name] = _guess(sub, facts)
-    return filled
+    made = fitting({"type": "object", **schema}, facts)
+    return made if isinstance(made, dict) else {}
 
 
-def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" in schema:
-        target: dict[str, Any] = definitions[schema["$ref"].rsplit("/", 1)[-1]]
-        return target
-    options = [s for s in schema.get("anyOf", []) if s.get("type") != "null"]
-    return _resolved(options[0], definitions) if options else schema
+def fitting(schema: Schema, facts: Facts) -> Any:
+    """A value of the schema: what the facts say where it fits, the smallest otherwise."""
+    return instance(schema, partial(_suggested, facts))
 
 
-def _value(name: str, schema: dict[str, Any], facts: Facts, definitions: dict[str, Any]) -> Any:
-    if "enum" in schema:
+def _suggested(facts: Facts, name: str, schema: Schema, required: bool) -> Iterator[Any]:
+    """What the facts, or the schema's own words, offer for a property. Whether it fits is seen later."""
+    if isinstance(schema.get("enum"), list):
         text = facts.everything.lower()
-        return next((option for option in schema["enum"] if str(option).lower() in text), None)
-    match schema.get("type"):
+        yield from (option for option in schema["enum"] if str(option).lower() in text)
+        return
+    kind = next(kinds(schema), None)
+    if (value := _of_kind(kind, name, schema, facts)) is not None:
+        yield value
+    if required:
+        yield from [schema["default"]] if "default" in schema else []
+        yield from examples if isinstance(examples := schema.get("examples"), list) else []
+    if required and kind == "string" and not {"pattern", "format", "contentSchema"} & schema.keys():
+        # What follows the task's colon ("Add a note: buy milk"), or the title.
+        yield (facts.task.partition(":")[2].strip() or facts.title())[: whole(schema, "maxLength", 4_000)]
+
+
+def _of_kind(kind: str | None, name: str, schema: Schema, facts: Facts) -> Any:
+    match kind:
         case "string":
-            return _text(name, schema, facts)
+            form = schema.get("format") or ("email" if "email" in name.lower() else "")
+            return _written_as(str(form), facts) or _text(name, schema, facts)
         case "array":
             return _items(name, facts)
-        case "object" if "properties" in schema:
-            return fill({**schema, "$defs": definitions}, facts)
-        case "integer" | "number":
-            number = re.search(r"\b\d{1,6}\b", facts.task) if name not in {"limit", "offset"} else None
+        case "integer" | "number" if name not in {"limit", "offset"}:
+            number = _NUMBER.search(_PLACEHOLDER.sub("", facts.task))
             return int(number[0]) if number else None
     return None
 
 
-def _text(name: str, schema: dict[str, Any], facts: Facts) -> str | None:
-    limit = schema.get("maxLength", 4_000)
+def _written_as(form: str, facts: Facts) -> str | None:
+    pattern = _WRITTEN_AS.get(form)
+    found = pattern.search(facts.task) if pattern else None
+    return found[0] if found else None
+
+
+def _text(name: str, schema: Schema, facts: Facts) -> str | None:
+    limit = whole(schema, "maxLength", 4_000)
     if name.endswith("id"):
         found = _UUID.search(facts.task) or _UUID.search(facts.everything)
         return found[0] if found else None
@@ -116,28 +133,6 @@ def _items(name: str, facts: Facts) -> list[str] | None:
         found = _UUID.findall(json.dumps(facts.results, default=str))
         return list(dict.fromkeys(found))[:20]
     return None
-
-
-def _guess(schema: dict[str, Any], facts: Facts) -> Any:
-    """For a required text of any other name: what follows the task's colon ("Add a note: buy milk"), or the title."""
-    if schema.get("type") == "string" and not {"pattern", "enum", "format"} & set(schema):
-        return (facts.task.partition(":")[2].strip() or facts.title())[: schema.get("maxLength", 4_000)]
-    return _least(schema)
-
-
-def _least(schema: dict[str, Any]) -> Any:
-    """The smallest value a schema accepts, for a required property the facts are silent about."""
-    if "enum" in schema:
-        return schema["enum"][0]
-    least: dict[str, Any] = {
-        "string": "x" * max(1, schema.get("minLength", 1)),
-        "integer": schema.get("minimum", 0),
-        "number": schema.get("minimum", 0),
-        "boolean": False,
-        "array": [],
-        "object": {},
-    }
-    return least.get(schema.get("type", "string"))
 
 
 def _short(result: Any) -> str:

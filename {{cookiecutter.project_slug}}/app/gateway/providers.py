@@ -1,12 +1,15 @@
-"""The models of the supported providers, with the SDK's own retries off.
+"""The models of the supported providers, with the SDK's own retries off and its environment variables unread.
 
+Where it is not told them, an SDK takes address, key, account and headers from variables of its own; here the settings
+alone say where a conversation goes and who pays. AWS's chain of credentials is the exception: it is Bedrock's key.
 Only the chosen provider's SDK is installed and imported. Hidden SDK retries multiply latency and
 spend, so one attempt here is one request at the provider. How long a request may take is said with each one; a
 connection is given less, because one that is not there after a few seconds will not come. Gate: errors, cost.
 """
 
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+import os
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +22,7 @@ from app.gateway.offline import reply, stream_reply
 from app.gateway.offline_chat import OfflineChat
 from app.gateway.openai_usage import counting
 
+OF_SDKS = ("OPENAI_", "AZURE_OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_")
 CONNECT_S = 3.0
 READ_S = 120.0  # where a request does not say less: the longest MODEL_TIMEOUT_MS there is
 
@@ -27,33 +31,47 @@ READ_S = 120.0  # where a request does not say less: the longest MODEL_TIMEOUT_M
 async def open_model(provider: str, model: str, *, api_key: str | None, base_url: str | None) -> AsyncGenerator[Model]:
     """The provider's model; its connections are closed with the context."""
     async with AsyncExitStack() as closing:
-        match provider:
-            case "offline":
-                built: Any = FunctionModel(reply, stream_function=stream_reply, model_name=model)
-            case "openai":
-                sdk, models, providers = _load("openai", "openai")
-                client = await closing.enter_async_context(
-                    sdk.AsyncOpenAI(api_key=api_key, base_url=base_url, max_retries=0, http_client=_connections())
-                )
-                built = counting(models)(model, provider=providers.OpenAIProvider(openai_client=client))
-            case "anthropic":
-                sdk, models, providers = _load("anthropic", "anthropic")
-                client = await closing.enter_async_context(
-                    sdk.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, http_client=_connections())
-                )
-                built = models.AnthropicModel(model, provider=providers.AnthropicProvider(anthropic_client=client))
-            case "google":
-                _, models, providers = _load("google.genai", "google")
-                client = await closing.enter_async_context(_connections())
-                provided = providers.GoogleProvider(api_key=api_key, base_url=base_url, http_client=client)
-                built = models.GoogleModel(model, provider=provided)
-            case _:
-                _, models, providers = _load("boto3", "bedrock")
-                provided = providers.BedrockProvider(
-                    base_url=base_url, aws_connect_timeout=CONNECT_S, aws_read_timeout=READ_S
-                )
-                built = models.BedrockConverseModel(model, provider=provided)
+        with _sdk_variables_unread():
+            built, connections = _built(provider, model, api_key, base_url)
+        if connections is not None:
+            await closing.enter_async_context(connections)
         yield built
+
+
+def _built(provider: str, model: str, api_key: str | None, base_url: str | None) -> tuple[Any, Any]:
+    """The model, and what is to be closed after it. The SDKs read their variables here and at no later time."""
+    match provider:
+        case "offline":
+            return FunctionModel(reply, stream_function=stream_reply, model_name=model), None
+        case "openai":
+            sdk, models, providers = _load("openai", "openai")
+            client = sdk.AsyncOpenAI(api_key=api_key, base_url=base_url, max_retries=0, http_client=_connections())
+            return counting(models)(model, provider=providers.OpenAIProvider(openai_client=client)), client
+        case "anthropic":
+            sdk, models, providers = _load("anthropic", "anthropic")
+            client = sdk.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, http_client=_connections())
+            return models.AnthropicModel(model, provider=providers.AnthropicProvider(anthropic_client=client)), client
+        case "google":
+            _, models, providers = _load("google.genai", "google")
+            client = _connections()
+            provided = providers.GoogleProvider(api_key=api_key, base_url=base_url, http_client=client)
+            return models.GoogleModel(model, provider=provided), client
+        case _:
+            _, models, providers = _load("boto3", "bedrock")
+            provided = providers.BedrockProvider(
+                base_url=base_url, aws_connect_timeout=CONNECT_S, aws_read_timeout=READ_S
+            )
+            return models.BedrockConverseModel(model, provider=provided), None
+
+
+@contextmanager
+def _sdk_variables_unread() -> Iterator[None]:
+    """Put back afterwards: a feature's own code may use them. No `await` within, so no other task meets the gap."""
+    hidden = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith(OF_SDKS)}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _connections() -> httpx2.AsyncClient:

@@ -1,7 +1,7 @@
 """Sentry and OpenTelemetry, switched on by their settings and silent without them."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from app.content.phone_numbers import use_regions
 from app.errors import AppError
@@ -33,7 +33,8 @@ def report_exception(error: BaseException) -> None:
 def configure_telemetry(settings: Settings) -> None:
     protect(settings.secrets)
     use_regions(settings.phone_regions)
-    configure_logs(settings.log_level)
+    by_default: Literal["json", "text"] = "text" if settings.environment == "development" else "json"
+    configure_logs(settings.log_level, settings.log_format or by_default)
     if settings.sentry_dsn:
         import sentry_sdk  # noqa: PLC0415 - most processes report to nobody
 

@@ -8,22 +8,12 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    RootModel,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import SchemaError as PydanticSchemaError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter, ValidationError, model_validator
 
+from app.content.linear_patterns import is_linear, linear_checker
 from app.tools.spec import chosen_destinations
 
 
@@ -79,24 +69,6 @@ def open_places(schema: dict[str, Any]) -> list[str]:
     return chosen_destinations(schema) or ([] if schema.get("properties") is not None else ["a schema without fields"])
 
 
-def _linear(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[Any]:
-    """`pattern` by an engine whose time is linear: a server's pattern must not keep the whole process busy."""
-    from jsonschema.exceptions import ValidationError as JsonSchemaError  # noqa: PLC0415 - as in _checker
-
-    if isinstance(instance, str):
-        try:
-            TypeAdapter(Annotated[str, StringConstraints(pattern=pattern)]).validate_python(instance)
-        except ValidationError:
-            yield JsonSchemaError(f"does not match {pattern!r}")
-
-
-@cache
-def _checker() -> Any:
-    from jsonschema import Draft202012Validator, validators  # noqa: PLC0415 - only a process with tool servers needs it
-
-    return validators.extend(Draft202012Validator, {"pattern": _linear})  # type: ignore[no-untyped-call]
-
-
 def _parts(schema: Any) -> Iterator[dict[str, Any]]:
     """Every object of a schema, at any depth."""
     if isinstance(schema, dict):
@@ -111,24 +83,15 @@ def _require_usable(name: str, schema: dict[str, Any]) -> None:
         elsewhere = [str(part[key]) for key in ("$ref", "$dynamicRef") if not str(part.get(key, "#")).startswith("#")]
         if elsewhere:
             raise ToolServersInvalid(f"{name}: its schema refers to {elsewhere[0]!r}; only its own parts may be")
-        if "patternProperties" in part or not _is_linear(part.get("pattern")):
+        if "patternProperties" in part or not is_linear(part.get("pattern")):
             raise ToolServersInvalid(f"{name}: its schema has a pattern that is not supported")
-
-
-def _is_linear(pattern: Any) -> bool:
-    if isinstance(pattern, str):
-        try:
-            TypeAdapter(Annotated[str, StringConstraints(pattern=pattern)])
-        except PydanticSchemaError:
-            return False
-    return True
 
 
 def arguments_of(name: str, schema: dict[str, Any]) -> type[BaseModel]:
     """The pinned JSON Schema as an argument type; a field it does not name is refused.
 
     Raises ToolServersInvalid."""
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - as in _checker
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - only a process with tool servers needs it
     from jsonschema.exceptions import SchemaError  # noqa: PLC0415
     from referencing import Registry  # noqa: PLC0415
     from referencing.exceptions import Unresolvable  # noqa: PLC0415
@@ -139,7 +102,7 @@ def arguments_of(name: str, schema: dict[str, Any]) -> type[BaseModel]:
         Draft202012Validator.check_schema(closed)
     except SchemaError as error:
         raise ToolServersInvalid(f"{name}: its schema is not valid: {error.message}") from None
-    checker = _checker()(closed, registry=Registry())  # an empty registry: nothing is fetched
+    checker = linear_checker()(closed, registry=Registry())  # an empty registry: nothing is fetched
 
     class Arguments(RootModel[dict[str, Any]]):
         @model_validator(mode="after")

@@ -77,6 +77,36 @@ def test_logs_are_one_json_line_each_and_scrubbed(capfd: pytest.CaptureFixture[s
     assert KEY not in "\n".join(lines)
 
 
+def test_logs_for_people_are_scrubbed_as_well_and_nothing_in_them_steers_a_terminal(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    configure_logs("info", "text")
+    structlog.get_logger("test").info("two\r\nlines\x1b[2J", note=KEY, state="a\nb", other="\x1b[2J")
+    logging.getLogger("third.party").warning("their %s", KEY)
+    try:
+        raise ValueError(f"{KEY}\x1b[2J")  # noqa: TRY301
+    except ValueError:
+        structlog.get_logger("test").exception("crashed")
+    shown = capfd.readouterr().err
+    first, second, third, *trace = shown.splitlines()
+    assert "[info" in first
+    assert r"state='a\nb'" in first
+    assert r"other='\x1b[2J'" in first
+    assert "third.party" in second
+    assert "crashed" in third
+    assert "ValueError" in "\n".join(trace)
+    assert KEY not in shown
+    assert "\x1b" not in shown
+
+
+def test_the_engine_s_word_on_steps_that_several_tiers_share_is_no_warning(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info")
+    for name in ("assistant__model.request", "something_else"):
+        logging.getLogger("dbos").warning(f"Duplicate registration of function '{name}'. A function named …")  # noqa: G004
+    [kept] = capfd.readouterr().err.splitlines()
+    assert "something_else" in kept
+
+
 def test_sentry_gets_what_pages_and_nothing_of_the_request() -> None:
     event = {"message": f"with {KEY}", "request": {"data": "body"}, "exception": {"values": [{"value": KEY}]}}
     kept = before_send(dict(event), {"exc_info": (ProviderAuthFailed, ProviderAuthFailed(), None)})  # type: ignore[arg-type]
