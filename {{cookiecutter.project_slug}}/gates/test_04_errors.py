@@ -63,7 +63,7 @@ def test_errors_of_the_chat_interface_have_the_shape_that_its_clients_read(
         "no JSON type": (415, call(chatter, "POST", path, content=word.encode())),
         "too large": (413, call(chatter, "POST", path, content=b" " * 1_000_001, headers=json_type)),
         "an unknown field": (422, call(chatter, "POST", path, json={**good, "x": word})),
-        "an unknown model": (422, call(chatter, "POST", path, json={**good, "model": word})),
+        "an unknown model": (404, call(chatter, "POST", path, json={**good, "model": word})),
         "an unknown model's list": (405, call(chatter, "DELETE", "/v1/models")),
     }
     for what, (expected, answer) in answers.items():
