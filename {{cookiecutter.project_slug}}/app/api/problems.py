@@ -41,11 +41,9 @@ MOST_POINTERS = 20  # an answer must not grow with what was sent
 MEDIA_TYPE = "application/problem+json"
 # In the words of OpenAI's interface:
 ABOUT_THE_REQUEST = (
-    MethodNotAllowed,
-    ModelNotFound,
-    NotFound,
-    ProviderRefusedRequest,
-)
+    MethodNotAllowed, ModelNotFound, NotFound, ProviderRefusedRequest, RequestInvalid, RequestMalformed,
+    RequestTooLarge, UnsupportedMedia,
+)  # fmt: skip
 _FRAMEWORK: dict[int, type[AppError]] = {
     400: RequestMalformed,
     404: NotFound,

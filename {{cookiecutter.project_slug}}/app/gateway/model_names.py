@@ -17,9 +17,10 @@ class ModelNames:
 
     @property
     def offered(self) -> list[str]:
-        """The names to show: of a declared beginning, itself."""
+        """The names to list: of a declared beginning, itself, unless it is no name, as `claude-` is."""
         beginnings = {name.removesuffix(ANYTHING) for name in self.declared}
-        return sorted({*self.models, *self.models.values(), *beginnings, *self.others})
+        names = {name for name in beginnings if name[-1].isalnum()}
+        return sorted({*self.models, *self.models.values(), *names, *self.others})
 
     def tier(self, name: str) -> str:
         """The tier that answers: its own name, a declared one, its model's, or the longest declared beginning.
@@ -32,6 +33,9 @@ class ModelNames:
             return tier
         beginnings = [each for each in self.declared if each.endswith(ANYTHING) and name.startswith(each[:-1])]
         if not beginnings:
-            offered = ", ".join(self.offered)
-            raise ModelNotFound(f"Choose from {offered}. Names are added in config/models.toml, below {self.table}.")
+            named = ", ".join([*self.others, *self.models, *sorted(self.declared)])
+            raise ModelNotFound(
+                f"That model is not offered here: choose from {named}. "
+                f"Names are added in config/models.toml, below {self.table}."
+            )
         return self.declared[max(beginnings, key=len)]

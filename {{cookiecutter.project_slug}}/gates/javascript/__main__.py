@@ -62,7 +62,7 @@ class Checks:
         wait_for(lambda: all(each.closed_early for each in self.scripts["left"].seen))
         self.check("… is not read for at the provider", len(self.scripts["left"].seen), 1)
         self.check("the models there are", "gpt-4o" in self.played("names")["names"], True)
-        self.refused("unknown", "NotFoundError", 404, "model_not_found", "Choose from auto, ")
+        self.refused("unknown", "NotFoundError", 404, "model_not_found", "choose from auto, small, ")
         self.refused("stranger", "AuthenticationError", 401, "auth.unauthenticated", "")
         self.refused("broken", "InternalServerError", 503, "provider.unavailable", "")
         said = " ".join(exchange.raw.decode() for exchange in self.model.ledger)

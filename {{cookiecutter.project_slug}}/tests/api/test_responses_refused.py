@@ -88,7 +88,7 @@ def test_what_says_nothing_is_as_if_left_out(desk: Desk) -> None:
 def test_an_error_before_the_first_event_has_its_own_status(desk: Desk) -> None:
     for stream in (False, True):
         script = desk.script(fault("hang", seconds=8), says("x"))
-        with pytest.raises(openai.NotFoundError, match="Choose from"):
+        with pytest.raises(openai.NotFoundError, match="choose from"):
             desk.client.responses.create(model="gpt-9", input=script.task(), stream=stream)
         answer = desk.post({"input": desk.script(Reply(raw=b"<html>")).task(), "stream": stream})
         assert (answer.status_code, answer.json()["error"]["code"]) == (502, "model.output_invalid")
