@@ -201,7 +201,7 @@ def _starts_with(world: World, models: Any, text: str) -> tuple[int, str]:
     good = models.read_text()
     models.write_text(text)
     try:
-        done = world.command("serve", timeout=20)
+        done = world.command("serve", timeout=120)
     except subprocess.TimeoutExpired:
         return 0, "it serves"
     finally:

@@ -64,7 +64,7 @@ def test_an_answer_is_on_record_with_what_it_cost(desk: Desk, stream: bool) -> N
     }  # fmt: skip
     page = desk.console()
     assert "gpt-5-mini" in page
-    assert "<td>1000</td><td>500</td>" in page
+    assert "<td>1000 / 500</td>" in page
     assert SAID not in page + str(item)
     assert desk.service.call(desk.admin, "GET", "/v1/audit/chain").json()["intact"]
 
