@@ -159,7 +159,9 @@ def _like_missing(
 
 
 def _told(answer: httpx2.Response) -> tuple[int, dict[str, Any]]:
-    return answer.status_code, {name: value for name, value in answer.json().items() if name != "request_id"}
+    body = answer.json()
+    told = body.get("error", body)  # within it, where clients of OpenAI's interface are answered
+    return answer.status_code, {name: value for name, value in told.items() if name != "request_id"}
 
 
 def _changed_nothing(proof: Proof, world: World, mine: list[Person], theirs: list[Person], own: dict[str, str]) -> None:
