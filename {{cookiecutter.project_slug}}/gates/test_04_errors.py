@@ -1,5 +1,6 @@
 """Gate 4, error handling: does failure degrade safely and predictably?"""
 
+import json
 import re
 import time
 from contextlib import ExitStack
@@ -12,8 +13,12 @@ import pytest
 from app.errors import CATALOGUE
 from gates.conftest import NewWorld, Target
 from gates.proof import Proof, control
+from gates.rig.chats import asked_chat
+from gates.rig.formats import Reply
 from gates.rig.people import Person
+from gates.rig.personal_data import PERSONAL
 from gates.rig.provider import Body, calls, status
+from gates.rig.responses import Asks, asked_response
 from gates.rig.world import Ran, World, final
 
 INSIDE = re.compile(
@@ -38,7 +43,10 @@ def _is_problem(proof: Proof, what: str, answer: httpx2.Response, expected: int,
     proof.holds("no-internals", not sent or sent not in answer.text, f"{what}: the input came back")
 
 
-@control("ERR-01", cases=40)
+IN_ITS_OWN_WORDS = {"model_not_found": "model.not_found"}  # codes of the interface that its clients look for
+
+
+@control("ERR-01", cases=55)
 @pytest.mark.parametrize(
     ("path", "said", "made"),
     [
@@ -71,12 +79,32 @@ def test_errors_of_the_chat_interface_have_the_shape_that_its_clients_read(
         proof.same("shape", answer.headers["content-type"], "application/json", what)
         error = answer.json()["error"]
         proof.same("shape", set(error), {"message", "type", "code", "param", "request_id"}, what)
-        code = {"model_not_found": "model.not_found"}.get(error["code"], error["code"])  # as its clients know it
+        code = IN_ITS_OWN_WORDS.get(error["code"], error["code"])
         proof.holds("shape", code in CATALOGUE and CATALOGUE[code].status == expected, error)
         proof.same("shape", answer.headers["x-should-retry"], str(CATALOGUE[code].retryable).lower(), what)
         proof.holds(
             "no-internals", not INSIDE.search(answer.text) and word not in answer.text, f"{what}: {answer.text}"
         )
+    _refusals(proof, world, asked_chat if made == "chat.completion" else asked_response)
+
+
+def _refusals(proof: Proof, world: World, ask: Asks) -> None:
+    """What a provider finds wrong with a request is told, without a person or a secret; mistakes of ours are not."""
+    [chatter] = world.people(["probe_chatter"])
+    for kind, value in PERSONAL.items():
+        raw = json.dumps({"error": {"message": f"Not for {value}.", "param": "messages", "code": "bad_role"}}).encode()
+        told = ask(world, chatter, world.model.script(Reply(status=400, raw=raw)))
+        proof.same("shape", (told.status, told.code), (400, "bad_role"), f"a refusal that tells a {kind}")
+        proof.holds("no-internals", value not in json.dumps(told.body, ensure_ascii=False), f"{kind}: {told.body}")
+    ours: list[Body] = [
+        {"code": "model_not_found", "param": None}, {"code": "unknown", "param": "model"},
+        {"code": "invalid_api_key", "param": None}, {"code": "billing_hard_limit_reached", "param": None},
+    ]  # fmt: skip
+    for mistake in ours:
+        raw = json.dumps({"error": {"message": "upstream says no", **mistake}}).encode()
+        told = ask(world, chatter, world.model.script(Reply(status=400, raw=raw)))
+        proof.same("no-internals", (told.status, told.code), (502, "provider.rejected"), mistake)
+        proof.holds("no-internals", "upstream" not in json.dumps(told.body), f"{mistake}: {told.body}")
 
 
 @control("ERR-01", cases=121)

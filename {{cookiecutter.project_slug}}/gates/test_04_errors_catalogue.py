@@ -182,7 +182,7 @@ def _others(new_world: NewWorld) -> Met:
 
 
 @pytest.mark.timeout(2_800)
-@control("ERR-02", cases=170)
+@control("ERR-02", cases=171)
 def test_every_code_is_met_as_its_row_says(proof: Proof, new_world: NewWorld) -> None:
     with new_world(
         MODEL_TIMEOUT_MS="2000", RUN_MAX_TOOL_CALLS="3", DATABASE_TIMEOUT_S="2", REQUEST_BYTES_IN_FLIGHT="1000000"
@@ -195,8 +195,11 @@ def test_every_code_is_met_as_its_row_says(proof: Proof, new_world: NewWorld) ->
             assert world.run(who, final()).state["error"] is None
         met = _requests(world, who, admin) | _decisions(world, writer, approver, operator)
         met |= _runs(world, who, runner) | _draining(world, writer)
+        paged = _paged(world)
     met |= _others(new_world)
     proof.same("all-met", sorted(met), sorted(CATALOGUE), "codes met, and codes of the catalogue:")
+    callers = sorted(code for code in paged if CATALOGUE[code].status < 500)
+    proof.holds("as-its-row", paged and not callers, f"somebody is called for {callers} of {sorted(paged)}")
     for code, seen in met.items():
         row = CATALOGUE[code]
         if isinstance(seen, httpx2.Response):
@@ -213,6 +216,12 @@ def test_every_code_is_met_as_its_row_says(proof: Proof, new_world: NewWorld) ->
     table = {code: (int(number), retry == "yes", title) for code, number, retry, title in documented}
     for code, row in CATALOGUE.items():
         proof.same("documented", table.get(code), (row.status, row.retryable, row.title), code)
+
+
+def _paged(world: World) -> set[str]:
+    """The codes of all errors that went to the people who look after the service."""
+    lines = world.service.log.read_text().splitlines()
+    return {code for line in lines if "error.paging" in line for code in CATALOGUE if code in line}
 
 
 def _as_answered(proof: Proof, row: ErrorCode, answer: httpx2.Response) -> None:

@@ -26,11 +26,20 @@ from gates.rig.plain_http import PLAIN
 from gates.rig.provider import Answer, Body, Script, calls, fault, says, status
 from gates.rig.responses import Asks, asked_response
 from gates.rig.service import wait_for
-from gates.rig.world import MODEL, SPARE, World, models
+from gates.rig.trickle import Trickle, trickle
+from gates.rig.world import CONTEXT_TOKENS, MODEL, SPARE, World, models
 
 MOST = 4_096  # tokens that a caller may ask for, where the catalogue does not say
 IN_EITHER_INTERFACE = pytest.mark.parametrize("ask", [asked_chat, asked_response])
 LADDER = "attempts = 2\nfirst_wait_ms = 20\nbreaker_faults = 1000\n"
+REASONING = 600  # tokens that a model may have beside those that can be read
+REASONS = models(LADDER).replace("context_tokens", f"reasoning_tokens = {REASONING}, context_tokens")
+
+
+def _with_stand_in(first: str, spare: str) -> str:
+    """A catalogue with something more in the entries of the first model and of the one that stands in for it."""
+    written = models(LADDER, "0.02").replace(", fallbacks", f", {first}, fallbacks")
+    return written.replace(f"{CONTEXT_TOKENS} }}", f"{CONTEXT_TOKENS}, {spare} }}")
 
 
 def _account(world: World, who: Person) -> tuple[dict[str, Any], dict[str, Decimal]]:
@@ -67,7 +76,7 @@ FREE = {"an error", "busy", "no credit", "not allowed"}
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.timeout(2_800)
 def test_every_chat_request_is_metered(proof: Proof, new_world: NewWorld, stream: bool, ask: Asks) -> None:
-    with new_world(catalogue=models(LADDER), MODEL_TIMEOUT_MS="1500") as world:
+    with new_world(catalogue=REASONS, MODEL_TIMEOUT_MS="1500") as world:
         with proof.positive("a chat request is answered"):
             assert ask(world, *_asks(world, says("Good day.")), stream=stream).text == "Good day."
         for mode, answers in MODES.items():
@@ -77,12 +86,17 @@ def test_every_chat_request_is_metered(proof: Proof, new_world: NewWorld, stream
             proof.same("every-request-metered", usage["model_calls"], len(script.seen), mode)
             proof.same("nothing-left-held", budget["held"], 0, mode)
             billed = sum(World.price((each.input_tokens, each.output_tokens)) for each in script.seen)
-            least = World.price((0, 900)) if mode not in FREE and not billed else billed
+            least = World.price((0, 900 + REASONING)) if mode not in FREE and not billed else billed
             proof.holds("tokens-agree", budget["spent"] >= least, f"{mode}: {budget['spent']} of {least}")
             if mode in {"an answer", "a tool call", "the second attempt"}:
                 tokens = sum(item["input_tokens"] + item["output_tokens"] for item in usage["items"])
                 told = sum(each.input_tokens + each.output_tokens for each in script.seen)
                 proof.same("tokens-agree", tokens, told, mode)
+        if ask is asked_chat:  # the other interface gives one answer alone
+            who, script = _asks(world, replace(says("Good day."), usage=None))
+            ask(world, who, script, stream=stream, n=4)
+            spent, least = _account(world, who)[1]["spent"], World.price((0, 4 * (900 + REASONING)))
+            proof.holds("tokens-agree", spent >= least, f"four answers without usage: {spent} of {least}")
 
 
 def _asks(world: World, *answers: Answer) -> tuple[Person, Script]:
@@ -95,11 +109,11 @@ def _asks(world: World, *answers: Answer) -> tuple[Person, Script]:
 def test_a_chat_that_its_client_leaves_is_paid_as_far_as_it_was_written(
     proof: Proof, new_world: NewWorld, path: str
 ) -> None:
-    with new_world(MODEL_TIMEOUT_MS="30000") as world:  # by then it would end by itself
-        with proof.positive("a stream is answered"):
-            assert asked_chat(world, *_asks(world, says("Good day.")), stream=True).text == "Good day."
+    with trickle() as stub, new_world(catalogue=REASONS, CHAT_BASE_URL=stub.url, MODEL_TIMEOUT_MS="30000") as world:
+        with proof.positive("a chat is answered"):
+            assert asked_chat(world, *_asks(world)).text == "Good day."
         for seconds in (0.0, 0.5):
-            who, script = _asks(world, fault("endless", seconds=20))
+            who, script = _asks(world)
             said = [{"role": "user", "content": script.task()}]
             asked: Body = {"model": "standard", "stream": True, "messages": said, "max_tokens": MOST}
             asked = asked if path == PATH else responses.as_response(asked)
@@ -108,23 +122,28 @@ def test_a_chat_that_its_client_leaves_is_paid_as_far_as_it_was_written(
                 next(answer.iter_bytes())
                 time.sleep(seconds)
             left = time.monotonic()
-            wait_for(partial(_ended, script), 40)
-            proof.holds("every-request-metered", script.seen[0].ended < left + 5, "the provider was left writing")
-            budget = wait_for(partial(_settled, world, who), 10)
-            pieces = (
-                int((script.seen[0].ended - script.seen[0].arrived) / 0.01) + 1
-            )  # no more than the stub has written
-            proof.holds("tokens-agree", budget["spent"] >= World.price((0, pieces)), f"{pieces} pieces: {budget}")
-            proof.holds("tokens-agree", budget["spent"] < World.price((0, MOST)), f"all that was held: {budget}")
+            wait_for(partial(_over, stub), 40)
+            [stream] = stub.streams
+            stub.streams.clear()
+            proof.holds("every-request-metered", stream.ended < left + 5, "the provider was left writing")
+            usage = wait_for(partial(_settled, world, who), 10)
+            booked = sum(item["output_tokens"] for item in usage["items"])
+            written = stream.tokens + REASONING  # of which no piece tells
+            proof.holds("tokens-agree", booked >= written, f"{booked} booked, {written} written")
+            proof.holds("tokens-agree", booked < MOST, f"all that was held: {booked}")
+
+
+def _over(stub: Trickle) -> float:
+    return stub.streams[0].ended
 
 
 def _ended(script: Script) -> float:
     return script.seen[0].ended
 
 
-def _settled(world: World, who: Person) -> dict[str, Decimal] | None:
-    budget = _account(world, who)[1]
-    return budget if budget["spent"] and not budget["held"] else None
+def _settled(world: World, who: Person) -> dict[str, Any] | None:
+    usage, budget = _account(world, who)
+    return None if budget["held"] else usage
 
 
 @control("CST-01", cases=50, attempts=3)
@@ -155,7 +174,7 @@ async def _colleague(runtime: Runtime, admin: Person) -> Person:
     return await people.person(runtime, admin.tenant_id, ["probe_chatter"])
 
 
-@control("CST-03", cases=50)
+@control("CST-03", cases=63)
 @IN_EITHER_INTERFACE
 @pytest.mark.timeout(1_200)
 def test_every_chat_request_is_capped_in_length_and_time(proof: Proof, new_world: NewWorld, ask: Asks) -> None:
@@ -191,6 +210,35 @@ def test_every_chat_request_is_capped_in_length_and_time(proof: Proof, new_world
                 proof.same("deadline", code, "provider.timeout", where)
                 wait_for(partial(_ended, script), 10)
                 proof.holds("upstream-closed", script.seen[0].closed_early, where)
+    _own_ceilings(proof, new_world, ask)
+    _silence(proof, new_world, ask)
+
+
+def _own_ceilings(proof: Proof, new_world: NewWorld, ask: Asks) -> None:
+    """Each model of a ladder has the cap of its own entry, and tokens to reason beside those that can be read."""
+    catalogue = _with_stand_in("max_output_tokens = 2000, reasoning_tokens = 600", "max_output_tokens = 1000")
+    with new_world(catalogue=catalogue) as world:
+        for stream in (False, True):
+            for failure, cut in ((says("x"), 2_000), (status(503), 1_000)):
+                who, script = _asks(world, _by_model(failure, says("x")))
+                told = ask(world, who, script, stream=stream, max_tokens=50_000)
+                for sent in script.requests:
+                    most = 2_600 if sent["model"] == MODEL else 1_000
+                    proof.same("output-cap", sent.get("max_completion_tokens"), most, sent["model"])
+                clamped = told.headers.get("x-clamped-parameters", "").rpartition("=")[2]
+                proof.same("output-cap", clamped, str(cut), f"{told.headers.get('x-model')}: told")
+
+
+def _silence(proof: Proof, new_world: NewWorld, ask: Asks) -> None:
+    """A stream that has begun may take long, but not fall silent for longer than an answer may take to begin."""
+    limits = {"MODEL_TIMEOUT_MS": "1000", "MODEL_TOTAL_TIMEOUT_MS": "30000"}
+    with trickle(silent_after=40) as stub, new_world(CHAT_BASE_URL=stub.url, **limits) as world:
+        began = time.monotonic()
+        code = ask(world, *_asks(world), stream=True).code
+        proof.in_time("deadline", time.monotonic() - began, 2.5, f"silence after the first pieces: {code} after")
+        proof.same("deadline", code, "provider.timeout", "silence after the first pieces")
+        wait_for(partial(_over, stub), 40)
+        proof.holds("upstream-closed", stub.streams[0].closed_early, "silence after the first pieces")
 
 
 @control("VAL-09", cases=3 * len(PERSONAL))
@@ -213,10 +261,11 @@ def test_personal_data_in_chats_stays_here(proof: Proof, world: World, stream: b
 
 
 def _conversation(script: Script, value: str) -> list[Body]:
-    """One in which every role, and a tool's arguments, speak of the value."""
+    """One in which every role, and a tool's arguments, speak of the value; what comes first may be `instructions`."""
     call = {"id": "call_1", "type": "function", "function": {"name": "note", "arguments": json.dumps({"a": value})}}
     return [
         {"role": "system", "content": f"You serve {value}."},
+        {"role": "developer", "content": f"Be kind to {value}."},
         {"role": "user", "content": [{"type": "text", "text": script.task("Look.")}, {"type": "text", "text": value}]},
         {"role": "assistant", "content": f"About {value}?", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_1", "content": f"found {value}"},
@@ -237,15 +286,23 @@ def _writes_to(body: Body) -> Reply:
     return calls("note", {"to": body["messages"][-1]["content"]})
 
 
+def _picky(body: Body) -> Reply:
+    """The first model fails, and the other refuses a parameter."""
+    if body["model"] == MODEL:
+        return status(503)
+    return status(400, kind="unsupported_parameter") if "temperature" in body else says("from the other")
+
+
 def _by_model(first: Reply, spare: Reply) -> Answer:
     return lambda body: first if body["model"] == MODEL else spare
 
 
-@control("ERR-05", cases=20)
+@control("ERR-05", cases=24)
 @IN_EITHER_INTERFACE
 @pytest.mark.timeout(1_200)
 def test_another_model_stands_in_for_chats(proof: Proof, new_world: NewWorld, ask: Asks) -> None:
-    with new_world(catalogue=models(LADDER, "0.02"), MODEL_TIMEOUT_MS="3000") as world:
+    catalogue = _with_stand_in("images = false", 'not_taken = ["temperature"]')
+    with new_world(catalogue=catalogue, MODEL_TIMEOUT_MS="3000") as world:
         who, script = _asks(world, says("Good day."))
         with proof.positive("the first model answers, and nothing is degraded"):
             told = ask(world, who, script)
@@ -258,6 +315,11 @@ def test_another_model_stands_in_for_chats(proof: Proof, new_world: NewWorld, as
                 proof.same("stands-in", told.text, "from the other", where)
                 flagged = told.headers.get("x-degraded"), told.headers.get("x-model")
                 proof.same("flagged", flagged, ("true", SPARE), where)
+            script = world.model.script(_picky)
+            told = ask(world, who, script, stream=stream, temperature=0.5)
+            proof.same("stands-in", told.text, "from the other", "asked with a parameter that it refuses:")
+            dropped = told.headers.get("x-dropped-parameters")
+            proof.same("flagged", dropped, "temperature", "a parameter that it did not get")
             script = world.model.script(_by_model(status(400, kind="bad_role"), says("from the other")))
             told = ask(world, who, script, stream=stream)
             proof.same("only-where-it-helps", (told.status, told.code, len(script.seen)), (400, "bad_role", 1))

@@ -9,15 +9,17 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import httpx2
 import pytest
 
 from app.budgets.caps import Payer
 from app.budgets.money import to_micro
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
-from gates.rig.chats import asked_chat
+from gates.rig.chats import PATH, asked_chat
 from gates.rig.formats import Reply
 from gates.rig.people import Person
+from gates.rig.plain_http import PLAIN
 from gates.rig.provider import Script, calls, fault, says, status
 from gates.rig.reasoning import MAX_TOKENS, reasoned
 from gates.rig.service import wait_for
@@ -79,7 +81,7 @@ def _spent(world: World, who: Person) -> Decimal:
 
 
 @pytest.mark.timeout(2_800)
-@control("OBS-04", cases=52)
+@control("OBS-04", cases=54)
 def test_what_was_spent_adds_up_whichever_way_it_is_asked_for(proof: Proof, new_world: NewWorld) -> None:
     with new_world(catalogue=priced_tiers(RETRYING), MODEL_TIMEOUT_MS="3000") as world:
         *mine, admin = world.people(PROMPT_READER, PROMPT_READER, ["probe_admin"])
@@ -106,6 +108,7 @@ def test_what_was_spent_adds_up_whichever_way_it_is_asked_for(proof: Proof, new_
         _attributed(proof, world, mine, clean)
         _recorded(proof, world, admin, clean)
         _recorded(proof, world, their_admin, messy)
+        _left_recorded(proof, world, mine[0], admin)
         runs = [each.run for each in messy if each.run]
         of_runs = sum(Decimal(run["usage"]["cost_usd"]) for run in runs)
         by_feature = {item["feature"]: item for item in _usage(world, theirs[0], "feature")["items"]}
@@ -147,6 +150,20 @@ def _recorded(proof: Proof, world: World, admin: Person, asked: Sequence[Asked])
     told = json.dumps(trail)
     repeated = [each.script.token for each in asked if each.feature == "chat" and each.script.token in told]
     proof.same("on-record", repeated, [], "words of a conversation in the trail")
+
+
+def _left_recorded(proof: Proof, world: World, who: Person, admin: Person) -> None:
+    """A stream that its client leaves is on record as well, with what was booked for it."""
+    before, script = _spent(world, who), world.model.script(fault("endless", seconds=20))
+    said = {"model": "standard", "stream": True, "messages": [{"role": "user", "content": script.task()}]}
+    headers, url = {"Authorization": f"Bearer {who.key}"}, world.service.base_url + PATH
+    with httpx2.stream("POST", url, json=said, headers=headers, **PLAIN, timeout=300) as answer:
+        next(answer.iter_bytes())
+    wait_for(lambda: _spent(world, who) > before)
+    trail = world.service.call(admin, "GET", "/v1/audit?limit=500").json()["items"]
+    left = [item["data"]["cost_usd"] for item in trail if item["data"].get("outcome") == "left"]
+    proof.same("on-record", len(left), 1, "records of a stream that was left")
+    proof.same("on-record", Decimal(left[0]), _spent(world, who) - before, "its cost, and what is booked")
 
 
 @control("CST-12", cases=31)

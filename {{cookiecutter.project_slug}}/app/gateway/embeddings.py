@@ -1,7 +1,7 @@
-"""Embeddings of a product's own code: held for, forwarded and booked like every model call. Gate: errors, cost.
+"""Embeddings of a product's own code: held for, forwarded and booked like every model call.
 
 Every text is redacted by itself, so equal texts have equal vectors whatever stands beside them. One model answers or
-none does: vectors of two models cannot be compared.
+none does: vectors of two models cannot be compared. Gate: errors, cost, validation.
 """
 
 from base64 import b64decode, b64encode

@@ -45,6 +45,9 @@ def as_response(chat: Body) -> Body:
     asked: Body = {name: chat[name] for name in ("model", "stream", "temperature") if name in chat}
     asked |= {"max_output_tokens": min(most)} if most else {}
     asked |= {"tools": [{"type": "function", **tool["function"]} for tool in chat["tools"]]} if "tools" in chat else {}
+    first, *others = chat["messages"]
+    if first["role"] == "system" and others:  # as its clients send what a conversation begins with
+        asked["instructions"], chat = first["content"], {**chat, "messages": others}
     return asked | {"input": [item for message in chat["messages"] for item in _items(message)]}
 
 
