@@ -29,6 +29,9 @@ BY_SIGN_IN: dict[tuple[str, str], dict[str, Any]] = {  # what only somebody who 
     ("POST", "/v1/keys/own"): {"days": 1},
     ("POST", "/v1/key-claim-redemptions"): {"claim": f"claim_{'A' * 43}"},
 }
+NOT_HERE: dict[tuple[str, str], dict[str, Any]] = {  # what the rig's provider has no model for
+    ("POST", "/v1/embeddings"): {"model": "text-embedding-3-small", "input": "x"},
+}
 ELEVATION = {"role": "probe_nothing", "minutes": 5, "reason": "a drill"}
 TABLES = ("runs", "approvals", "tool_calls", "api_keys", "members", "budget_caps", "switches", "elevations")
 
@@ -91,9 +94,13 @@ def test_clients_set_nothing_that_is_not_theirs_and_see_nothing_of_the_inside(pr
         for (method, path), body in BY_SIGN_IN.items():  # with a key they are understood and refused
             answers = {world.service.call(who, method, path, json=body, headers=KEY).status_code for who in people}
             assert answers <= {403, 404}, (method, path, answers)
+        for (method, path), body in NOT_HERE.items():
+            answered = [world.service.call(who, method, path, json=body, headers=KEY) for who in people]
+            understood = [answer for answer in answered if answer.status_code != 403]
+            assert [each.json()["error"]["code"] for each in understood] == ["model.unknown"], (path, understood)
     templates = {(r.method, r.path) for r in all_routes() if r.method != "GET" and r.path.startswith("/v1/")}
     without_body = {(method, path) for method, path in templates if method == "DELETE"}
-    bodies |= BY_SIGN_IN
+    bodies |= BY_SIGN_IN | NOT_HERE
     proof.same("forbidden-field", len(templates - without_body), len(bodies), "routes that take a body:")
     before = {table: world.sql(f"SELECT * FROM {table}") for table in TABLES}
     for (method, path), body in bodies.items():
