@@ -31,8 +31,8 @@ GOOD = {
 }
 
 
-def _arm(changes: dict[str, Seen] | None = None, **times: datetime) -> Arm:
-    return Arm(**{"began": BEGAN, "until": NOW, "metrics": {**GOOD, **(changes or {})}, **times})
+def _arm(changes: dict[str, Seen] | None = None, *, began: datetime = BEGAN, until: datetime = NOW) -> Arm:
+    return Arm(began=began, until=until, metrics={**GOOD, **(changes or {})})
 
 
 def _judge(canary: Arm | None = None, stable: Arm | None = None, now: datetime = NOW, **rest: Any) -> Verdict:
@@ -45,6 +45,10 @@ def _judge(canary: Arm | None = None, stable: Arm | None = None, now: datetime =
         **rest,
     }
     return judge(RULES, Observations(**seen), now)
+
+
+def _judge_arm(name: str, arm: Arm) -> Verdict:
+    return _judge(canary=arm) if name == "canary" else _judge(stable=arm)
 
 
 def test_as_good_as_the_stable_version_is_promoted() -> None:
@@ -72,6 +76,15 @@ def test_a_critical_metric_that_is_worse_aborts(metric: str, seen: Seen) -> None
     assert finding.p <= verdict.level
     better = _judge(stable=_arm({metric: seen}))
     assert better.rule is not Rule.CRITICAL_WORSE, "the arms are not confused"
+
+
+def test_where_higher_is_better_lower_is_worse() -> None:
+    for kind, values in (("distribution", LATENCIES), ("mean", COSTS)):
+        rules = RolloutRules.model_validate({"metrics": {"rating": {"class": kind, "direction": "up"}}})
+        arms = [_arm({"rating": Seen(values=tuple(factor * value for value in values))}) for factor in (1, 2)]
+        for (canary, stable), expected in ((arms, Kind.ABORT), (arms[::-1], Kind.PROMOTE)):
+            seen = Observations(stage=1, look=1, rollout_began=BEGAN, canary=canary, stable=stable)
+            assert judge(rules, seen, NOW).kind is expected
 
 
 def test_an_informative_metric_that_is_worse_holds_for_a_person() -> None:
@@ -117,7 +130,7 @@ def test_errors_that_leave_the_margin_open_hold_and_say_how_many_more() -> None:
 @pytest.mark.parametrize("arm", ["canary", "stable"])
 def test_no_data_and_nonsense_hold(arm: str, seen: Seen | None) -> None:
     metrics = {name: each for name, each in GOOD.items() if name != "errors"} | ({"errors": seen} if seen else {})
-    verdict = _judge(**{arm: Arm(began=BEGAN, until=NOW, metrics=metrics)})
+    verdict = _judge_arm(arm, Arm(began=BEGAN, until=NOW, metrics=metrics))
     assert (verdict.kind, verdict.rule) == (Kind.HOLD, Rule.UNPROVEN)
     assert f"in the {arm} arm" in verdict.message
 
@@ -144,7 +157,7 @@ def test_five_errors_and_more_than_a_fifth_abort_at_once_without_the_stable_arm(
 @pytest.mark.parametrize("arm", ["canary", "stable"])
 def test_telemetry_that_is_lost_aborts(arm: str) -> None:
     for silent, lost in ((121, True), (20, False)):
-        verdict = _judge(**{arm: _arm(until=NOW - timedelta(seconds=silent))})
+        verdict = _judge_arm(arm, _arm(until=NOW - timedelta(seconds=silent)))
         assert (verdict.rule is Rule.TELEMETRY_LOST) is lost
         assert (verdict.kind is Kind.ABORT) is lost
 
@@ -167,8 +180,8 @@ def test_a_metric_that_falls_silent_aborts() -> None:
     ],
 )
 @pytest.mark.parametrize("arm", ["canary", "stable"])
-def test_arms_of_different_times_are_not_compared(arm: str, times: dict[str, datetime]) -> None:
-    verdict = _judge(**{arm: _arm(**times)})
+def test_arms_of_different_times_are_not_compared(arm: str, times: dict[str, Any]) -> None:
+    verdict = _judge_arm(arm, _arm(**times))
     assert (verdict.kind, verdict.rule) == (Kind.HOLD, Rule.CLOCKS_DIFFER)
 
 
