@@ -50,6 +50,7 @@ GROUPS = {
     "retention": Deferred("commands_retention", "retention", "How long things are kept."),
     "tools": Deferred("commands_tools", "tools", "Tools of other people's servers (config/tools.toml)."),
     "evals": Deferred("commands_evals", "evals", "Evaluation sets of the features."),
+    "rollout": Deferred("commands_rollout", "rollout", "Rollouts of a new version."),
 }
 
 
