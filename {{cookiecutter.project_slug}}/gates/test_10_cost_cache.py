@@ -146,7 +146,7 @@ def _tools(proof: Proof, world: World, who: Person) -> None:
         proof.same("exact", len(script.seen), 2 if cut.finish else 1, "an answer that was cut is not kept:")
 
 
-@control("CST-08", cases=26)
+@control("CST-08", cases=27)
 def test_an_old_answer_is_given_where_no_model_answers(proof: Proof, new_world: NewWorld) -> None:
     with new_world(catalogue=models()) as world:
         who, operator = world.people(["probe_chatter"], OPERATOR)
@@ -158,10 +158,12 @@ def test_an_old_answer_is_given_where_no_model_answers(proof: Proof, new_world: 
             told = asked_chat(world, who, script, **REPEATABLE)
             proof.same("stale-only-then", (told.text, len(script.seen)), ("Good day.", 2), f"{failure.status}:")
             proof.same("marked", told.headers.get("x-degraded"), "true", f"{failure.status}:")
-        script = world.model.script(says("Good day."), status(400, kind="bad_role"))
-        asked_chat(world, who, script, **REPEATABLE)
-        world.clock.advance(timedelta(minutes=6))
-        proof.same("stale-only-then", asked_chat(world, who, script, **REPEATABLE).code, "bad_role", "its own fault:")
+        for own_fault, code in ((status(400, kind="bad_role"), "bad_role"), (status(409), "provider.rejected")):
+            script = world.model.script(says("Good day."), own_fault)
+            asked_chat(world, who, script, **REPEATABLE)
+            world.clock.advance(timedelta(minutes=6))
+            told = asked_chat(world, who, script, **REPEATABLE)
+            proof.same("stale-only-then", told.code, code, "its own fault:")
         script = world.model.script(says("Good day."), status(503))
         asked_chat(world, who, script, **REPEATABLE)
         world.clock.advance(timedelta(days=2))
