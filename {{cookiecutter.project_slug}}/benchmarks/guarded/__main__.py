@@ -5,6 +5,7 @@ another, where there are two. Rounds alternate, the quietest counts. Times are o
 Goals, and what misses them and why: docs/decisions/template/0020-what-the-guards-cost.md.
 """
 
+import asyncio
 import json
 import os
 import subprocess
@@ -19,11 +20,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from app.bootstrap import open_runtime
 from app.entrypoints.proxies import exempt_loopback
-from app.settings import ROOT
+from app.settings import ROOT, load_settings
 from benchmarks.guarded import targets
 from benchmarks.guarded.load import Measured, measured
 from benchmarks.guarded.targets import Target
+from gates.rig import people
 from gates.rig.databases import NewDatabase, postgres_databases, sqlite_databases
 from gates.rig.environment import isolate
 
@@ -142,18 +145,32 @@ def _guards(name: str, new: NewDatabase, home: Path, seconds: float) -> None:
 
 
 def _hot_tenant(name: str, new: NewDatabase, home: Path, seconds: float) -> None:
-    """Holds and settlements of one tenant by several processes at once."""
-    command = [sys.executable, "-m", "benchmarks.guarded.hot", new(), str(targets.config(home)), str(seconds)]
+    """Holds and settlements of one tenant by several processes at once: a run's, and a chat's with their record."""
+    url, config = new(), targets.config(home)
+    tenant_id = asyncio.run(_tenant(url, config))
+    goal = GOALS[f"guarded, {name}"].pairs
+    for what, run_id in (("of a run", "a-run"), ("of chats, on record", "")):
+        given = [url, str(config), str(seconds), tenant_id, run_id]
+        rate = _rate([sys.executable, "-m", "benchmarks.guarded.hot", *given], seconds)
+        told = f"{rate:.0f} holds with their settlements a second"
+        out.print(
+            f"\nOne hot tenant on {name}, {PROCESSES} processes: {told} {what}"
+            f"{f', goal {_met(rate >= goal)} ≥ {goal}' if goal else ''}"
+        )
+
+
+async def _tenant(url: str, config: Path) -> str:
+    settings = load_settings(database_url=url, environment="test", config_dir=config)
+    async with open_runtime(settings, durable=False) as runtime:
+        return await people.tenant(runtime)
+
+
+def _rate(command: list[str], seconds: float) -> float:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     crowd = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)]
     for each in crowd:
         targets.to_core(each.pid, crowd.index(each) % 2)
-    rate = sum(int(each.communicate(timeout=seconds + 60)[0]) for each in crowd) / seconds
-    goal = GOALS[f"guarded, {name}"].pairs
-    out.print(
-        f"\nOne hot tenant on {name}, {PROCESSES} processes: {rate:.0f} holds with their settlements a second"
-        f"{f', goal {_met(rate >= goal)} ≥ {goal}' if goal else ''}"
-    )
+    return sum(int(each.communicate(timeout=seconds + 60)[0]) for each in crowd) / seconds
 
 
 if __name__ == "__main__":
