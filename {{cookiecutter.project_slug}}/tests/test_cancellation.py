@@ -20,7 +20,8 @@ SHIELDS = {
 STARTS = {
     ("background.py", "start_detached"): "in an empty context",
     ("background.py", "run_to_completion"): "in its caller's context, and it ends before its caller goes on",
-    ("api/chat.py", "__call__"): "ends with the request, in its task group",
+    ("api/answer_stream.py", "__call__"): "ends with the request, in its task group",
+    ("api/embedding_request.py", "_texts"): "bounded work without a store; who leaves does not wait for it",
     ("runs/segment.py", "_watched"): "ends with the segment, in its task group",
     ("entrypoints/web.py", "lifespan"): "started with the process, outside of any request",
     ("entrypoints/serving.py", "_serve"): "started with the process, outside of any request",
