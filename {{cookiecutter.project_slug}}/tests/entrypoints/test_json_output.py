@@ -28,7 +28,10 @@ ARGUMENTS = {
     ("reconcile",): ("INVOICE", "--month", "2026-11"), ("retention", "run"): ("--dry-run",),
 }  # fmt: skip
 EMPTY = {("tools", "list"), ("retention", "run")}  # here; no server is declared, and nothing is due
-ELSEWHERE = {("evals", "run")}  # runs the whole evaluation set
+ELSEWHERE = {
+    ("evals", "run"),  # runs the whole evaluation set
+    ("rollout", "judge"),  # one document and no rows: tests/rollout/test_command.py
+}
 
 
 def _with_json() -> Iterator[tuple[str, ...]]:
