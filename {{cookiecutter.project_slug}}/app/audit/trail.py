@@ -6,7 +6,7 @@ Gate: security, errors.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -106,16 +106,14 @@ def append_all_at_once(connection: sa.Connection, entries: Sequence[Entry]) -> N
     ends = {row.tenant_id: End(*row) for row in connection.execute(_ENDS, {"ids": sorted(wanted)})}
     if missing := wanted - ends.keys():
         raise LookupError(f"no audit chain for tenant {', '.join(sorted(missing))}")
-    records = [_linked(ends[each.tenant_id], each) for each in entries]
-    columns = [column.name for column in _EVENTS.columns]
-    connection.execute(_APPEND, [{name: getattr(record, name) for name in columns} for record in records])
+    connection.execute(_APPEND, [_linked(ends[each.tenant_id], each) for each in entries])
     connection.execute(_MOVE, [{f"its_{name}": value for name, value in vars(end).items()} for end in ends.values()])
 
 
 def _append(
     session: Session, tenant_id: str, actor: str, action: str, subject: str, data: dict[str, Any]
 ) -> AuditEvent:
-    record = _linked(_locked(session, tenant_id), Entry(tenant_id, actor, action, subject, data))
+    record = AuditEvent(**_linked(_locked(session, tenant_id), Entry(tenant_id, actor, action, subject, data)))
     session.add(record)
     session.flush()
     return record
@@ -128,14 +126,12 @@ def _locked(session: Session, tenant_id: str) -> AuditHead:
     return head
 
 
-def _linked(head: AuditHead | End, entry: Entry) -> AuditEvent:
-    """The record behind the chain's end, which it becomes."""
-    record = AuditEvent(
-        id=new_id(), sequence=head.sequence + 1, at=utc_now(), previous_hash=head.hash, **vars(entry)
-    )  # fmt: skip
-    record.hash = _digest(record)
-    head.sequence, head.hash = record.sequence, record.hash
-    return record
+def _linked(head: AuditHead | End, entry: Entry) -> dict[str, Any]:
+    """The row of the record behind the chain's end, which it becomes."""
+    row: dict[str, Any] = {"id": new_id(), "sequence": head.sequence + 1, "at": utc_now(), **vars(entry)}
+    row |= {"previous_hash": head.hash, "hash": _digest(head.hash, row)}
+    head.sequence, head.hash = row["sequence"], row["hash"]
+    return row
 
 
 async def verify(db: Database, scope: TenantScope, tenant_id: str) -> ChainReport:
@@ -148,7 +144,8 @@ async def verify(db: Database, scope: TenantScope, tenant_id: str) -> ChainRepor
         records = await _page(db, scope, tenant_id, after=sequence)
         for record in records:
             sequence += 1
-            fits = record.sequence == sequence and record.previous_hash == expected and record.hash == _digest(record)
+            digest = _digest(expected, vars(record))
+            fits = (record.sequence, record.previous_hash, record.hash) == (sequence, expected, digest)
             if not fits:
                 return ChainReport(tenant_id, sequence, sequence)
             expected = record.hash
@@ -169,17 +166,10 @@ async def _page(db: Database, scope: TenantScope, tenant_id: str, *, after: int)
         return list(await session.scalars(query.order_by(AuditEvent.sequence).limit(VERIFIED_AT_ONCE)))
 
 
-def _digest(record: AuditEvent) -> str:
-    body: dict[str, Any] = {
-        "tenant": record.tenant_id,
-        "sequence": record.sequence,
-        "at": _instant(record.at),
-        "actor": record.actor,
-        "action": record.action,
-        "subject": record.subject,
-        "data": record.data,
-    }
-    return hashlib.sha256(record.previous_hash.encode() + rfc8785.dumps(body)).hexdigest()
+def _digest(previous_hash: str, row: Mapping[str, Any]) -> str:
+    body = {name: row[name] for name in ("sequence", "actor", "action", "subject", "data")}
+    body |= {"tenant": row["tenant_id"], "at": _instant(row["at"])}
+    return hashlib.sha256(previous_hash.encode() + rfc8785.dumps(body)).hexdigest()
 
 
 def _instant(value: datetime) -> str:
