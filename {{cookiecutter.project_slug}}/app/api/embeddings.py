@@ -23,7 +23,7 @@ from app.identity.principal import Principal
 router = APIRouter(prefix="/v1", tags=["embeddings"])
 
 
-class Embedding(BaseModel):
+class EmbeddingItem(BaseModel):
     object: Literal["embedding"]
     index: int
     embedding: list[float] | str  # as `encoding_format` asks: a str is 32-bit floats in base64
@@ -36,7 +36,7 @@ class EmbeddingUsage(BaseModel):
 
 class EmbeddingList(BaseModel):
     object: Literal["list"]
-    data: list[Embedding]
+    data: list[EmbeddingItem]
     model: str
     usage: EmbeddingUsage
 
