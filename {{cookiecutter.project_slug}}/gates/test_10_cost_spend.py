@@ -143,9 +143,9 @@ def _recorded(proof: Proof, world: World, admin: Person, asked: Sequence[Asked])
     """Each call of a chat in the audit trail, with its cost, and no word of it; a run has a record of its own."""
     [row] = [item for item in _usage(world, admin, "feature")["items"] if item["feature"] == "chat"]
     trail = world.service.call(admin, "GET", "/v1/audit?limit=500").json()["items"]
-    ended = [item for item in trail if item["action"] == "model_call.ended"]
-    proof.same("on-record", len(ended), row["model_calls"], "records of chats, and calls booked")
-    cost = sum(Decimal(item["data"]["cost_usd"]) for item in ended)
+    ended = [call for item in trail if item["action"] == "model_calls.ended" for call in item["data"]["calls"]]
+    proof.same("on-record", len(ended), row["model_calls"], "calls of chats on record, and those booked")
+    cost = sum(Decimal(call["cost_usd"]) for call in ended)
     proof.same("on-record", cost, Decimal(row["cost_usd"]), "their cost, and what is booked")
     told = json.dumps(trail)
     repeated = [each.script.token for each in asked if each.feature == "chat" and each.script.token in told]
@@ -161,7 +161,8 @@ def _left_recorded(proof: Proof, world: World, who: Person, admin: Person) -> No
         next(answer.iter_bytes())
     wait_for(lambda: _spent(world, who) > before)
     trail = world.service.call(admin, "GET", "/v1/audit?limit=500").json()["items"]
-    left = [item["data"]["cost_usd"] for item in trail if item["data"].get("outcome") == "left"]
+    calls = [call for item in trail for call in item["data"].get("calls", ())]
+    left = [call["cost_usd"] for call in calls if call["outcome"] == "left"]
     proof.same("on-record", len(left), 1, "records of a stream that was left")
     proof.same("on-record", Decimal(left[0]), _spent(world, who) - before, "its cost, and what is booked")
 

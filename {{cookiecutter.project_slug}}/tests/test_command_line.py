@@ -88,15 +88,6 @@ def test_a_provider_without_its_key_is_named_whatever_the_sdk_could_find(command
     _says(result, f"MODEL_API_KEY: needed because MODEL_PROVIDER is {name}")
 
 
-def test_evaluations_ask_no_provider_unless_told_to() -> None:
-    nowhere = {"MODEL_PROVIDER": "openai", "MODEL_API_KEY": "sk-test-only", "MODEL_BASE_URL": "http://127.0.0.1:1"}
-    done = _app("evals", "run", **nowhere)
-    assert done.returncode == 0, done.stderr
-    assert "The offline model was evaluated" in done.stdout
-    told = json.loads(_app("evals", "run", "--live", "--json", **nowhere).stdout)
-    assert [report["ok"] for report in told] == [False], "the provider that is not there was asked"
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -58,10 +58,9 @@ def newcombe(canary: Proportion, stable: Proportion, z: float) -> tuple[float, f
     an arm has seen no event."""
     (low_c, high_c), (low_s, high_s) = wilson(canary, z), wilson(stable, z)
     difference = canary.rate - stable.rate
-    return (
-        difference - math.hypot(canary.rate - low_c, high_s - stable.rate),
-        difference + math.hypot(high_c - canary.rate, stable.rate - low_s),
-    )
+    low = difference - math.hypot(canary.rate - low_c, high_s - stable.rate)
+    high = difference + math.hypot(high_c - canary.rate, stable.rate - low_s)
+    return max(-1.0, low), min(1.0, high)  # rounding may pass them by a last digit
 
 
 def one_sided_z(confidence: float) -> float:

@@ -30,7 +30,8 @@ class Desk:
 
     def recorded(self) -> list[dict[str, Any]]:
         items = self.service.call(self.admin, "GET", "/v1/audit?limit=500").json()["items"]
-        return [item for item in items if item["action"].startswith("model_call.")]
+        told = [item for item in items if item["action"].startswith("model_calls.")]
+        return [{**item, "data": call} for item in told for call in item["data"]["calls"]]
 
     def console(self) -> str:
         with httpx2.Client(base_url=self.service.base_url, follow_redirects=True, **PLAIN, timeout=60) as browser:
@@ -57,7 +58,8 @@ def test_an_answer_is_on_record_with_what_it_cost(desk: Desk, stream: bool) -> N
     assert desk.chat(desk.model.script(replace(says(SAID), usage=(1_000, 500))), stream=stream).status_code == 200
     [item] = desk.recorded()
     spent = desk.service.call(desk.who, "GET", "/v1/usage").json()["cost_usd"]
-    assert (item["actor"], item["action"]) == (desk.who.member_id, "model_call.ended")
+    assert (item["actor"], item["action"]) == (desk.who.member_id, "model_calls.ended")
+    assert item["data"].pop("id")
     assert item["data"] == {
         "feature": "chat", "model": "gpt-5-mini", "tier": "standard", "input_tokens": 1_000, "output_tokens": 500,
         "cost_usd": spent, "outcome": "ok",
@@ -97,7 +99,7 @@ def test_an_answer_that_is_given_again_is_on_record_as_such(desk: Desk) -> None:
         assert desk.chat(script, temperature=0, seed=7).status_code == 200
     assert len(script.seen) == 1
     told = [(item["action"], item["data"]["cost_usd"] == "0.000000") for item in desk.recorded()]
-    assert told == [("model_call.ended", False), ("model_call.given_again", True)]
+    assert told == [("model_calls.ended", False), ("model_calls.given_again", True)]
 
 
 def test_another_tenant_sees_none_of_it(desk: Desk) -> None:

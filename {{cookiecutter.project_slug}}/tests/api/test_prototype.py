@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -191,7 +190,9 @@ def _books(service: Service, who: Person, admin: Person) -> tuple[Counter[str], 
         used.update(calls=row["model_calls"], input=row["input_tokens"], output=row["output_tokens"])
     recorded: Counter[str] = Counter()
     for item in service.call(admin, "GET", "/v1/audit?limit=500").json()["items"]:
-        data: dict[str, Any] = item["data"]
-        if item["action"] == "model_call.ended" and item["actor"] == who.member_id and data["outcome"] == "ok":
-            recorded.update(calls=1, input=data["input_tokens"], output=data["output_tokens"])
+        if item["action"] != "model_calls.ended" or item["actor"] != who.member_id:
+            continue
+        for call in item["data"]["calls"]:
+            if call["outcome"] == "ok":
+                recorded.update(calls=1, input=call["input_tokens"], output=call["output_tokens"])
     return used, recorded
