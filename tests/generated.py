@@ -15,6 +15,7 @@ KEPT = (
     "TMPDIR",
     "SSL_CERT_FILE",
     "UV_CACHE_DIR",
+    "UV_SYSTEM_CERTS",
     "PIP_CERT",
     "PIP_INDEX_URL",
     "UV_DEFAULT_INDEX",

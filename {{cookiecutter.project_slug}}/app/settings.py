@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     operations_host: str = "127.0.0.1"  # where the inside of the network reaches it; never a public address
     operations_port: int = Field(9000, ge=0, le=65535)  # of web and worker alike: each process needs one
-    public_url: PublicUrl = "http://127.0.0.1:8000"
+    public_url: PublicUrl = "http://127.0.0.1:8000"  # with PORT, where nothing is said
 
     database_url: DatabaseUrl = "sqlite:///data/app.db"
     direct_database_url: DatabaseUrl | None = (
@@ -184,6 +184,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:
+        if "public_url" not in self.model_fields_set:
+            self.public_url = f"http://127.0.0.1:{self.port}"
         problems = [*self._contradictions(), *self._production_gaps()]
         if problems:
             raise ValueError("\n".join(problems))

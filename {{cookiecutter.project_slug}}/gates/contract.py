@@ -67,7 +67,7 @@ checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 503]
 
 [[operations]]
 include-name = "POST /v1/embeddings"
-checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 402, 403, 404, 422, 429, 503]
+checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 402, 403, 422, 429, 503]
 checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 503]
 
 [[operations]]

@@ -174,3 +174,10 @@ def test_a_file_that_cannot_be_read_is_named_with_what_is_wrong(tmp_path: Path, 
     file.write_bytes(b"\xff")
     with pytest.raises(SettingsInvalid, match="cannot be used"):
         Roles.load(file)
+
+
+def test_the_public_address_follows_the_port_where_nobody_says_it() -> None:
+    """What a client of the wrong address is told leads to this service, not to whatever else listens at 8000."""
+    assert load_settings(port=8100, environment="test").public_url == "http://127.0.0.1:8100"
+    said = load_settings(port=8100, public_url="https://ai.example.com", environment="test")
+    assert said.public_url == "https://ai.example.com"

@@ -6,6 +6,7 @@ Gate: cost, validation.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -167,7 +168,7 @@ class Catalog:
         """Chooses among those tiers of the order that this provider has."""
         return Router([tier for tier in self.routing.order if tier in self.tiers], self.routing.least)
 
-    @property
+    @cached_property
     def model_names(self) -> ModelNames:
         """What callers may ask for: the tiers, their models, the other names they have."""
         models = {tier: entry.model for tier, entry in self.tiers.items()}

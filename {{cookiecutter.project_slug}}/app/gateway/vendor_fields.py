@@ -5,6 +5,7 @@ others one with fields that they do not know.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import urlsplit
 
 from app.gateway.forwarding import ADDRESSES
@@ -29,6 +30,7 @@ ANY = VendorFields(
 _OPENAI_HOSTS = (".api.openai.com", ".openai.azure.com")  # regions and Azure's: as strict as OpenAI itself
 
 
+@cache
 def vendor_fields(provider: str, address: str | None) -> VendorFields:
     """The fields that a provider takes back; `address` None: at its own."""
     own = ADDRESSES.get(provider, "")
