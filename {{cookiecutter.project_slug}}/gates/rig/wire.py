@@ -9,6 +9,11 @@ from typing import Any
 Handle = Callable[[BaseHTTPRequestHandler, bytes], None]
 
 
+class _Server(ThreadingHTTPServer):
+    # As many callers at once as a proof has; of the default's five, the sixth waits for its TCP to try again.
+    request_queue_size = 1024
+
+
 @contextmanager
 def listening(handle: Handle, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Answer every request with `handle(request, body)` until the block ends; yields its address."""
@@ -26,7 +31,7 @@ def listening(handle: Handle, *, host: str = "127.0.0.1", port: int = 0) -> Iter
         def log_message(self, *_: Any) -> None:
             """Quiet."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    server = _Server((host, port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://{host}:{server.server_port}"
