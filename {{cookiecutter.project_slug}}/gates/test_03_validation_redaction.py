@@ -5,10 +5,12 @@ from typing import Any
 
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
-from gates.rig.chats import asked_chat
 from gates.rig.formats import Reply
+from gates.rig.interfaces import IN_EITHER_INTERFACE, asked_vectors
 from gates.rig.personal_data import HARMLESS
 from gates.rig.provider import Body, Script, calls, says
+from gates.rig.responses import Asks
+from gates.rig.vectors import catalogue, vectors
 from gates.rig.world import World
 
 MAIL, SSN, CARD = "ada.lovelace@mail.rig.test", "536-90-4399", "4111111111111111"
@@ -55,7 +57,7 @@ def _request() -> dict[str, Any]:
         "tools": [{"type": "function", "function": {"name": NAME, "description": MAIL, "parameters": schema}}],
         "tool_choice": {"type": "function", "function": {"name": NAME}},
         "response_format": {"type": "json_schema", "json_schema": {"name": f"f-{SSN}", "schema": {"title": MAIL}}},
-        "stop": [MAIL], "seed": int(CARD),
+        "stop": [MAIL], "seed": int(CARD), "user": MAIL, "metadata": {"of": MAIL},
     }  # fmt: skip
 
 
@@ -66,16 +68,17 @@ def _calls_back(body: Body) -> Reply:
     return calls(function["name"], {name: body["messages"][-1]["content"]})
 
 
-@control("VAL-09", cases=11)
-def test_no_field_of_a_chat_request_tells_of_a_person(proof: Proof, world: World) -> None:
+@control("VAL-09", cases=22)
+@IN_EITHER_INTERFACE
+def test_no_field_of_a_chat_request_tells_of_a_person(proof: Proof, world: World, ask: Asks) -> None:
     """fault 36"""
     [who] = world.people(["probe_chatter"])
     with proof.positive("what is not personal reaches the provider as it is"):
         script = world.model.script(says("Good day."))
-        asked_chat(world, who, script, messages=[{"role": "user", "content": script.task(HARMLESS)}])
+        ask(world, who, script, messages=[{"role": "user", "content": script.task(HARMLESS)}])
         assert HARMLESS in script.seen[0].raw.decode()
     script = world.model.script(_calls_back)
-    told = asked_chat(world, who, script, messages=_conversation(script), **_request())
+    told = ask(world, who, script, messages=_conversation(script), **_request())
     raw = script.seen[0].raw.decode()
     sent = json.loads(raw)
     for field, part in sent.items():
@@ -85,31 +88,49 @@ def test_no_field_of_a_chat_request_tells_of_a_person(proof: Proof, world: World
     proof.same("every-field", call["id"], sent["messages"][2]["tool_call_id"], "a call and its result:")
     names = {call["function"]["name"], sent["tools"][0]["function"]["name"], sent["tool_choice"]["function"]["name"]}
     proof.same("every-field", len(names), 1, "a tool, its choice and its call:")
-    [back] = told.body["choices"][0]["message"]["tool_calls"]
-    proof.same("put-back", back["function"]["name"], NAME, "the tool that the client is to call:")
-    proof.same("put-back", json.loads(back["function"]["arguments"]), {SSN: MAIL}, "with its own names:")
+    proof.same("put-back", told.tools, [NAME], "the tool that the client is to call:")
+    proof.same("put-back", json.loads(told.arguments), {SSN: MAIL}, "with its own names:")
 
 
 @control("VAL-09", cases=2 * len(CREDENTIALS) + 2 * len(NUMBERS))
-def test_no_credential_and_no_national_number_leaves(proof: Proof, world: World) -> None:
+@IN_EITHER_INTERFACE
+def test_no_credential_and_no_national_number_leaves(proof: Proof, world: World, ask: Asks) -> None:
     """fault 37"""
     [who] = world.people(["probe_chatter"])
     with proof.positive("what is not personal reaches the provider as it is"):
         script = world.model.script(says("Good day."))
-        asked_chat(world, who, script, messages=[{"role": "user", "content": script.task(HARMLESS)}])
+        ask(world, who, script, messages=[{"role": "user", "content": script.task(HARMLESS)}])
         assert HARMLESS in script.seen[0].raw.decode()
     for name, values in (("credentials", CREDENTIALS), ("numbers", NUMBERS)):
         for kind, value in values.items():
             script = world.model.script(lambda body: says(f"You said {body['messages'][-1]['content']}."))
             messages = [{"role": "user", "content": script.task("Look.")}, {"role": "user", "content": value}]
-            told = asked_chat(world, who, script, messages=messages)
+            told = ask(world, who, script, messages=messages)
             last = json.loads(script.seen[0].raw)["messages"][-1]["content"]
-            parts = [part for part in SECRET_PARTS if part in value] or [
-                value.split(" ", 1)[-1] if kind[-4:] == "word" else value
-            ]
-            parts = [part.removeprefix("call ") for part in parts]
-            proof.holds(name, not any(part in last for part in parts), f"{kind}: {last}")
+            proof.holds(name, not any(part in last for part in _secret_parts(kind, value)), f"{kind}: {last}")
             proof.same("put-back", told.text, f"You said {value}.", f"{kind}:")
+
+
+@control("VAL-09", cases=len(CREDENTIALS) + len(NUMBERS))
+def test_no_credential_and_no_national_number_leaves_for_embeddings(proof: Proof, new_world: NewWorld) -> None:
+    with new_world(catalogue=catalogue()) as world:
+        who, script = world.people(["probe_chatter"])[0], world.model.script(vectors)
+        with proof.positive("what is not personal reaches the provider as it is"):
+            assert asked_vectors(world, who, script, texts=[HARMLESS]).status == 200
+            assert HARMLESS in script.seen[0].raw.decode()
+        for name, values in (("credentials", CREDENTIALS), ("numbers", NUMBERS)):
+            for kind, value in values.items():
+                script = world.model.script(vectors)
+                asked_vectors(world, who, script, texts=[f"About {value}", value])
+                sent = " ".join(json.loads(script.seen[0].raw)["input"])
+                proof.holds(name, not any(part in sent for part in _secret_parts(kind, value)), f"{kind}: {sent}")
+
+
+def _secret_parts(kind: str, value: str) -> list[str]:
+    """What of a value must not leave: a word before it may."""
+    parts = [part for part in SECRET_PARTS if part in value]
+    parts = parts or [value.split(" ", 1)[-1] if kind.endswith("word") else value]
+    return [part.removeprefix("call ") for part in parts]
 
 
 @control("SEC-06", cases=4)

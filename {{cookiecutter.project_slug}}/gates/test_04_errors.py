@@ -8,17 +8,16 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
-import pytest
 
 from app.errors import CATALOGUE
 from gates.conftest import NewWorld, Target
 from gates.proof import Proof, control
-from gates.rig.chats import asked_chat
 from gates.rig.formats import Reply
+from gates.rig.interfaces import CHAT, IN_EVERY_INTERFACE, Interface
 from gates.rig.people import Person
 from gates.rig.personal_data import PERSONAL
 from gates.rig.provider import Body, calls, status
-from gates.rig.responses import Asks, asked_response
+from gates.rig.vectors import catalogue
 from gates.rig.world import Ran, World, final
 
 INSIDE = re.compile(
@@ -46,22 +45,24 @@ def _is_problem(proof: Proof, what: str, answer: httpx2.Response, expected: int,
 IN_ITS_OWN_WORDS = {"model_not_found": "model.not_found"}  # codes of the interface that its clients look for
 
 
-@control("ERR-01", cases=55)
-@pytest.mark.parametrize(
-    ("path", "said", "made"),
-    [
-        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}, "chat.completion"),
-        ("/v1/responses", {"input": "x"}, "response"),
-    ],
-)
-def test_errors_of_the_chat_interface_have_the_shape_that_its_clients_read(
-    proof: Proof, world: World, path: str, said: dict[str, Any], made: str
+@control("ERR-01", cases=76)
+@IN_EVERY_INTERFACE
+def test_errors_of_openai_s_interfaces_have_the_shape_that_its_clients_read(
+    proof: Proof, new_world: NewWorld, interface: Interface
 ) -> None:
+    with new_world(catalogue=catalogue()) as world:
+        _shapes(proof, world, interface)
+        _refusals(proof, world, interface)
+
+
+def _shapes(proof: Proof, world: World, interface: Interface) -> None:
     chatter, reader = world.people(["probe_chatter"], ["probe_reader"])
-    good, json_type = {"model": "standard", **said}, {"Content-Type": "application/json"}
+    path, json_type = interface.path, {"Content-Type": "application/json"}
+    said = {"messages": [{"role": "user", "content": "x"}]} if interface is CHAT else {"input": "x"}
+    good = {"model": interface.model, **said}
     call = world.service.call
     with proof.positive("a good request is answered with its data"):
-        assert call(chatter, "POST", path, json=good).json()["object"] == made
+        assert interface.ask(world, chatter, world.model.script(interface.good)).body["object"] == interface.made
     word = f"canary{uuid4().hex}"
     answers = {
         "no credential": (401, call(None, "POST", path, json=good)),
@@ -85,15 +86,14 @@ def test_errors_of_the_chat_interface_have_the_shape_that_its_clients_read(
         proof.holds(
             "no-internals", not INSIDE.search(answer.text) and word not in answer.text, f"{what}: {answer.text}"
         )
-    _refusals(proof, world, asked_chat if made == "chat.completion" else asked_response)
 
 
-def _refusals(proof: Proof, world: World, ask: Asks) -> None:
+def _refusals(proof: Proof, world: World, interface: Interface) -> None:
     """What a provider finds wrong with a request is told, without a person or a secret; mistakes of ours are not."""
     [chatter] = world.people(["probe_chatter"])
     for kind, value in PERSONAL.items():
         raw = json.dumps({"error": {"message": f"Not for {value}.", "param": "messages", "code": "bad_role"}}).encode()
-        told = ask(world, chatter, world.model.script(Reply(status=400, raw=raw)))
+        told = interface.ask(world, chatter, world.model.script(Reply(status=400, raw=raw)))
         proof.same("shape", (told.status, told.code), (400, "bad_role"), f"a refusal that tells a {kind}")
         proof.holds("no-internals", value not in json.dumps(told.body, ensure_ascii=False), f"{kind}: {told.body}")
     ours: list[Body] = [
@@ -102,7 +102,7 @@ def _refusals(proof: Proof, world: World, ask: Asks) -> None:
     ]  # fmt: skip
     for mistake in ours:
         raw = json.dumps({"error": {"message": "upstream says no", **mistake}}).encode()
-        told = ask(world, chatter, world.model.script(Reply(status=400, raw=raw)))
+        told = interface.ask(world, chatter, world.model.script(Reply(status=400, raw=raw)))
         proof.same("no-internals", (told.status, told.code), (502, "provider.rejected"), mistake)
         proof.holds("no-internals", "upstream" not in json.dumps(told.body), f"{mistake}: {told.body}")
 

@@ -1,12 +1,9 @@
 """Gate 4, error handling: a provider that hangs, fails or is gone, and what stands in for it."""
 
-import socket
 import statistics
 import time
 import tomllib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler
@@ -21,6 +18,7 @@ from gates.rig.formats import Reply, Wire
 from gates.rig.people import Person
 from gates.rig.provider import Body, Exchange, Script, calls, fault, says, status
 from gates.rig.service import wait_for
+from gates.rig.unanswered import unanswered_port
 from gates.rig.wire import listening
 from gates.rig.world import MODEL, SPARE, Ran, World, final, models
 
@@ -76,19 +74,8 @@ def _in_time(proof: Proof, exchange: Exchange, where: str) -> None:
     proof.in_time("in-time", took, DEADLINE + LATE, f"{where}:")
 
 
-@contextmanager
-def _unanswered() -> Iterator[int]:
-    """A port where nobody accepts: the queue is full, so a connection is never made."""
-    with ExitStack() as held, socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
-        for _ in range(8):
-            filler = held.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        yield int(listener.getsockname()[1])
-
-
 def _connections_end(proof: Proof, new_world: NewWorld) -> None:
-    with _unanswered() as port, new_world(
+    with unanswered_port() as port, new_world(
         MODEL_TIMEOUT_MS="12000", MODEL_BASE_URL=f"http://127.0.0.1:{port}/v1"
     ) as world:  # fmt: skip
         [who] = world.people(["probe_reader"])

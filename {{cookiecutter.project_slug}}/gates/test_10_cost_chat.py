@@ -20,17 +20,17 @@ from gates.proof import Proof, control
 from gates.rig import people, responses
 from gates.rig.chats import PATH, TOOL, asked_chat
 from gates.rig.formats import Reply
+from gates.rig.interfaces import IN_EITHER_INTERFACE
 from gates.rig.people import Person
 from gates.rig.personal_data import HARMLESS, PERSONAL
 from gates.rig.plain_http import PLAIN
 from gates.rig.provider import Answer, Body, Script, calls, fault, says, status
-from gates.rig.responses import Asks, asked_response
+from gates.rig.responses import Asks
 from gates.rig.service import wait_for
 from gates.rig.trickle import Trickle, trickle
 from gates.rig.world import CONTEXT_TOKENS, MODEL, SPARE, World, models
 
 MOST = 4_096  # tokens that a caller may ask for, where the catalogue does not say
-IN_EITHER_INTERFACE = pytest.mark.parametrize("ask", [asked_chat, asked_response])
 LADDER = "attempts = 2\nfirst_wait_ms = 20\nbreaker_faults = 1000\n"
 # Tokens that a model may have beside those that can be read; more than is booked for what is still to come.
 REASONING = 2_000

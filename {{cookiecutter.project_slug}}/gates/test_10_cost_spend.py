@@ -16,14 +16,17 @@ from app.budgets.caps import Payer
 from app.budgets.money import to_micro
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
-from gates.rig.chats import PATH, asked_chat
+from gates.rig.chats import asked_chat
 from gates.rig.formats import Reply
+from gates.rig.interfaces import CHAT, EMBEDDINGS, RESPONSES, asked_vectors
 from gates.rig.people import Person
 from gates.rig.plain_http import PLAIN
-from gates.rig.provider import Script, calls, fault, says, status
+from gates.rig.provider import Answer, Body, Script, calls, fault, says, status
 from gates.rig.reasoning import MAX_TOKENS, reasoned
+from gates.rig.responses import as_response, asked_response
 from gates.rig.service import wait_for
 from gates.rig.tiers import priced_tiers
+from gates.rig.vectors import embedding_models, vectors, without_usage
 from gates.rig.world import MODEL, World, final, models
 
 DIMENSIONS = ("day", "member", "feature", "tier", "model", "prompt_version")
@@ -55,19 +58,42 @@ MESSY: tuple[tuple[Reply, ...], ...] = (
 )  # fmt: skip
 
 
-def _mixed(world: World, people: Sequence[Person], scripts: Sequence[tuple[Reply, ...]], count: int) -> list[Asked]:
+CLEAN_VECTORS: tuple[tuple[Answer, ...], ...] = ((vectors,), (status(503), vectors))
+MESSY_VECTORS: tuple[tuple[Answer, ...], ...] = ((vectors,), (fault("die"), vectors), (without_usage,), (status(401),))
+
+
+def _mixed(
+    world: World,
+    people: Sequence[Person],
+    scripts: Sequence[tuple[Reply, ...]],
+    of_vectors: Sequence[tuple[Answer, ...]],
+    count: int,
+) -> list[Asked]:
+    """Runs and, in between, calls of every interface: of each tier, whole and streamed."""
+
     def one(number: int) -> Asked:
         who, answers = people[number % len(people)], scripts[number % len(scripts)]
         if number % 2:
             ran = world.run(who, *answers)
             return Asked(who, "probe", "standard", ran.script, ran.state)
-        tier = ("small", "standard", "large")[number // 2 % 3]
+        kind = number // 2
+        if kind % 7 == 6:
+            script = world.model.script(*of_vectors[kind // 7 % len(of_vectors)])
+            asked_vectors(world, who, script)
+            return Asked(who, EMBEDDINGS.feature, EMBEDDINGS.model, script, {})
+        tier = ("small", "standard", "large")[kind % 3]
         script = world.model.script(*answers)
-        asked_chat(world, who, script, model=tier, stream=bool(number // 6 % 2))
+        ask = (asked_chat, asked_response)[kind // 2 % 2]
+        ask(world, who, script, model=tier, stream=bool(kind // 3 % 2))
         return Asked(who, "chat", tier, script, {})
 
     with ThreadPoolExecutor(6) as pool:
         return list(pool.map(one, range(count)))
+
+
+def _model(tier: str) -> str:
+    """What its provider calls it."""
+    return tier if tier == EMBEDDINGS.model else f"probe-{tier}"
 
 
 def _usage(world: World, who: Person, *by: str) -> Any:
@@ -81,15 +107,16 @@ def _spent(world: World, who: Person) -> Decimal:
 
 
 @pytest.mark.timeout(2_800)
-@control("OBS-04", cases=54)
+@control("OBS-04", cases=62)
 def test_what_was_spent_adds_up_whichever_way_it_is_asked_for(proof: Proof, new_world: NewWorld) -> None:
-    with new_world(catalogue=priced_tiers(RETRYING), MODEL_TIMEOUT_MS="3000") as world:
+    with new_world(catalogue=priced_tiers(RETRYING) + embedding_models(), MODEL_TIMEOUT_MS="3000") as world:
         *mine, admin = world.people(PROMPT_READER, PROMPT_READER, ["probe_admin"])
         *theirs, their_admin = world.people(PROMPT_READER, PROMPT_READER, ["probe_admin"])
         with proof.positive("a run is charged"):
             assert world.run(mine[0], final()).state["usage"]["cost_usd"] != "0.000000"
         before = _spent(world, mine[0])
-        clean, messy = _mixed(world, mine, CLEAN, 48), _mixed(world, theirs, MESSY, 52)
+        clean = _mixed(world, mine, CLEAN, CLEAN_VECTORS, 56)
+        messy = _mixed(world, theirs, MESSY, MESSY_VECTORS, 58)
         strangers = {item["member"] for item in _usage(world, mine[0], "member")["items"]} & {
             p.member_id for p in theirs
         }
@@ -108,7 +135,8 @@ def test_what_was_spent_adds_up_whichever_way_it_is_asked_for(proof: Proof, new_
         _attributed(proof, world, mine, clean)
         _recorded(proof, world, admin, clean)
         _recorded(proof, world, their_admin, messy)
-        _left_recorded(proof, world, mine[0], admin)
+        for path in (CHAT.path, RESPONSES.path):
+            _left_recorded(proof, world, mine[0], admin, path)
         runs = [each.run for each in messy if each.run]
         of_runs = sum(Decimal(run["usage"]["cost_usd"]) for run in runs)
         by_feature = {item["feature"]: item for item in _usage(world, theirs[0], "feature")["items"]}
@@ -126,13 +154,13 @@ def _attributed(proof: Proof, world: World, people: Sequence[Person], asked: Seq
         expected = Counter({first[name]: 1})  # of the positive control
         for each in asked:
             names = {"member": each.who.member_id, "feature": each.feature, "tier": each.tier}
-            names["model"] = f"probe-{each.tier}"
+            names["model"] = _model(each.tier)
             expected[names[name]] += len(each.script.seen)
         found = {item[name]: item["model_calls"] for item in _usage(world, people[0], name)["items"]}
         proof.same("attributed", found, dict(expected), f"by {name}")
     versions = {each.run["prompt_version"] for each in asked if each.run}
     known = {item["prompt_version"] for item in _usage(world, people[0], "prompt_version")["items"]}
-    proof.same("attributed", known, {*versions, ""}, "by prompt version; a chat has none")
+    proof.same("attributed", known, {*versions, ""}, "by prompt version; what is no run has none")
     billed = sum(exchange.input_tokens + exchange.output_tokens for each in asked for exchange in each.script.seen)
     items = _usage(world, people[0])["items"]
     tokens = sum(item["input_tokens"] + item["output_tokens"] for item in items)
@@ -140,31 +168,40 @@ def _attributed(proof: Proof, world: World, people: Sequence[Person], asked: Seq
 
 
 def _recorded(proof: Proof, world: World, admin: Person, asked: Sequence[Asked]) -> None:
-    """Each call of a chat in the audit trail, with its cost, and no word of it; a run has a record of its own."""
-    [row] = [item for item in _usage(world, admin, "feature")["items"] if item["feature"] == "chat"]
+    """Each call that no run made in the audit trail, with its cost, and no word of it; a run has its own record."""
+    rows = {item["feature"]: item for item in _usage(world, admin, "feature")["items"] if item["feature"] != "probe"}
+    proof.same("on-record", set(rows), {"chat", "embeddings"}, "features beside the runs'")
     trail = world.service.call(admin, "GET", "/v1/audit?limit=500").json()["items"]
     ended = [call for item in trail if item["action"] == "model_calls.ended" for call in item["data"]["calls"]]
-    proof.same("on-record", len(ended), row["model_calls"], "calls of chats on record, and those booked")
-    cost = sum(Decimal(call["cost_usd"]) for call in ended)
-    proof.same("on-record", cost, Decimal(row["cost_usd"]), "their cost, and what is booked")
+    for feature, row in rows.items():
+        of_it = [call for call in ended if call["feature"] == feature]
+        proof.same("on-record", len(of_it), row["model_calls"], f"calls of {feature} on record, and those booked")
+        cost = sum(Decimal(call["cost_usd"]) for call in of_it)
+        proof.same("on-record", cost, Decimal(row["cost_usd"]), f"their cost, and what is booked: {feature}")
     told = json.dumps(trail)
-    repeated = [each.script.token for each in asked if each.feature == "chat" and each.script.token in told]
+    repeated = [each.script.token for each in asked if not each.run and each.script.token in told]
     proof.same("on-record", repeated, [], "words of a conversation in the trail")
 
 
-def _left_recorded(proof: Proof, world: World, who: Person, admin: Person) -> None:
+def _left_recorded(proof: Proof, world: World, who: Person, admin: Person, path: str) -> None:
     """A stream that its client leaves is on record as well, with what was booked for it."""
-    before, script = _spent(world, who), world.model.script(fault("endless", seconds=20))
-    said = {"model": "standard", "stream": True, "messages": [{"role": "user", "content": script.task()}]}
-    headers, url = {"Authorization": f"Bearer {who.key}"}, world.service.base_url + PATH
+    left, before, script = _left(world, admin), _spent(world, who), world.model.script(fault("endless", seconds=20))
+    said: Body = {"model": "standard", "stream": True, "messages": [{"role": "user", "content": script.task()}]}
+    said = said if path == CHAT.path else as_response(said)
+    headers, url = {"Authorization": f"Bearer {who.key}"}, world.service.base_url + path
     with httpx2.stream("POST", url, json=said, headers=headers, **PLAIN, timeout=300) as answer:
         next(answer.iter_bytes())
     wait_for(lambda: _spent(world, who) > before)
+    now = _left(world, admin)
+    proof.same("on-record", len(now), len(left) + 1, f"{path}: records of streams that were left")
+    proof.same("on-record", sum(now) - sum(left), _spent(world, who) - before, f"{path}: its cost, and what is booked")
+
+
+def _left(world: World, admin: Person) -> list[Decimal]:
+    """What each stream on record cost that its client left."""
     trail = world.service.call(admin, "GET", "/v1/audit?limit=500").json()["items"]
     calls = [call for item in trail for call in item["data"].get("calls", ())]
-    left = [call["cost_usd"] for call in calls if call["outcome"] == "left"]
-    proof.same("on-record", len(left), 1, "records of a stream that was left")
-    proof.same("on-record", Decimal(left[0]), _spent(world, who) - before, "its cost, and what is booked")
+    return [Decimal(call["cost_usd"]) for call in calls if call["outcome"] == "left"]
 
 
 @control("CST-12", cases=31)

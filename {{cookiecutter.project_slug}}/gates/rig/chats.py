@@ -22,6 +22,7 @@ class Chatted:
     headers: dict[str, str]
     text: str = ""
     arguments: str = ""
+    tools: list[str] = field(default_factory=list)  # that the client is to call
     code: str = ""  # of the error, wherever it came
     body: Body = field(default_factory=dict)
 
@@ -45,6 +46,7 @@ def asked_chat(
         made.text += choice["message"].get("content") or ""
         for call in choice["message"].get("tool_calls") or ():
             made.arguments += call["function"]["arguments"]
+            made.tools.append(call["function"]["name"])
     return made
 
 
@@ -59,6 +61,7 @@ def _streamed(answer: httpx2.Response) -> Chatted:
             made.text += choice["delta"].get("content") or ""
             for call in choice["delta"].get("tool_calls") or ():
                 made.arguments += call["function"].get("arguments") or ""
+                made.tools += [call["function"]["name"]] if call["function"].get("name") else []
     if not answer.text.rstrip().endswith("data: [DONE]"):
         made.code = made.code or "cut off"
     return made

@@ -13,6 +13,7 @@ from gates.rig.world import World
 
 PATH = "/v1/responses"
 LAST = {"response.completed", "response.incomplete", "response.failed"}
+AS_IN_CHATS = ("model", "stream", "temperature", "user", "metadata")
 Asks = Callable[..., Chatted]  # `chats.asked_chat` or `asked_response`
 
 
@@ -35,6 +36,7 @@ def asked_response(
     made = Chatted(answer.status_code, dict(answer.headers), code=code, body=body)
     for item in body.get("output", ()):
         made.arguments += item.get("arguments", "")
+        made.tools += [item["name"]] if item["type"] == "function_call" else []
         made.text += "".join(part.get("text", "") for part in item.get("content", ()))
     return made
 
@@ -42,9 +44,12 @@ def asked_response(
 def as_response(chat: Body) -> Body:
     """The body for this interface that says what a chat's body says."""
     most = [chat[name] for name in ("max_tokens", "max_completion_tokens") if name in chat]
-    asked: Body = {name: chat[name] for name in ("model", "stream", "temperature") if name in chat}
+    asked: Body = {name: chat[name] for name in AS_IN_CHATS if name in chat}
     asked |= {"max_output_tokens": min(most)} if most else {}
     asked |= {"tools": [{"type": "function", **tool["function"]} for tool in chat["tools"]]} if "tools" in chat else {}
+    asked |= {"tool_choice": {"type": "function", **chat["tool_choice"]["function"]}} if "tool_choice" in chat else {}
+    if "response_format" in chat:
+        asked["text"] = {"format": {"type": "json_schema", **chat["response_format"]["json_schema"]}}
     first, *others = chat["messages"]
     if first["role"] == "system" and others:  # as its clients send what a conversation begins with
         asked["instructions"], chat = first["content"], {**chat, "messages": others}
@@ -62,6 +67,7 @@ def _items(message: Body) -> list[Body]:
     texts = [content] if isinstance(content, str) else [part["text"] for part in content or ()]
     if message["role"] == "assistant":
         parts: list[Body] = [{"type": "output_text", "text": text, "annotations": []} for text in texts]
+        parts += [{"type": "refusal", "refusal": message["refusal"]}] if "refusal" in message else []
         return [{"type": "message", "id": "msg_1", "role": "assistant", "content": parts}, *calls]
     return [{"role": message["role"], "content": [{"type": "input_text", "text": text} for text in texts]}]
 
@@ -84,6 +90,8 @@ def _streamed(answer: httpx2.Response) -> Chatted:
             made.text += event["delta"]
         if event["type"] == "response.function_call_arguments.delta":
             made.arguments += event["delta"]
+        if event["type"] == "response.output_item.added" and event["item"]["type"] == "function_call":
+            made.tools.append(event["item"]["name"])
         if event["type"] == "error":
             made.code = event["code"]
     if not events or events[-1]["type"] not in LAST:
