@@ -1,6 +1,5 @@
 """Gates 3 and 10 for embeddings: no way to a model is metered, bounded or redacted less than an agent's is."""
 
-import json
 import time
 from dataclasses import replace
 from decimal import Decimal
@@ -15,35 +14,18 @@ from gates.proof import Proof, control
 from gates.rig.formats import Reply
 from gates.rig.people import Person
 from gates.rig.personal_data import HARMLESS, PERSONAL
-from gates.rig.provider import Answer, Body, Script, fault, says, status
+from gates.rig.provider import Answer, Script, fault, says, status
 from gates.rig.service import wait_for
-from gates.rig.world import World, models
+from gates.rig.vectors import NAME, USD_PER_MTOK, catalogue, vectors, without_usage
+from gates.rig.world import World
 
-PATH, NAME = "/v1/embeddings", "probe-embedding"
-USAGE = (12, 0)
-USD_PER_TOKEN = Decimal("0.000001")
+PATH = "/v1/embeddings"
+USD_PER_TOKEN = Decimal(USD_PER_MTOK) / 1_000_000
 OPERATOR = ["platform_operator"]
 
 
-def _catalogue(resilience: str) -> str:
-    return f"{models(resilience)}[embeddings.openai]\n{NAME} = {{ input_usd_per_mtok = 1 }}\n"
-
-
-TWICE = _catalogue("attempts = 2\nfirst_wait_ms = 20\nbreaker_faults = 1000\n")
-ONCE = _catalogue("attempts = 1\nbreaker_faults = 1000\n")
-
-
-def _vectors(body: Body) -> Reply:
-    """One for each text, as long as its text is."""
-    data = [{"object": "embedding", "index": at, "embedding": [len(t), 0.5]} for at, t in enumerate(body["input"])]
-    told = {"object": "list", "model": body["model"], "data": data}
-    usage = {"prompt_tokens": USAGE[0], "total_tokens": USAGE[0]}
-    return Reply(raw=json.dumps({**told, "usage": usage}).encode(), usage=USAGE)
-
-
-def _vectors_alone(body: Body) -> Reply:
-    told = json.loads(_vectors(body).raw or b"")
-    return Reply(raw=json.dumps({**told, "usage": None}).encode(), usage=None)
+TWICE = catalogue("attempts = 2\nfirst_wait_ms = 20\nbreaker_faults = 1000\n")
+ONCE = catalogue("attempts = 1\nbreaker_faults = 1000\n")
 
 
 def _asked(
@@ -58,12 +40,12 @@ def _code(answer: httpx2.Response) -> str:
 
 
 MODES: dict[str, tuple[Answer, ...]] = {
-    "vectors": (_vectors,),
-    "the second attempt": (status(503), _vectors),
+    "vectors": (vectors,),
+    "the second attempt": (status(503), vectors),
     "an error": (status(500),),
     "busy": (status(429),),
     "not allowed": (status(401),),
-    "no usage": (_vectors_alone,),
+    "no usage": (without_usage,),
     "no JSON": (Reply(raw=b'{"object": "li', usage=None),),
     "no vectors": (Reply(raw=b'{"data": []}', usage=None),),
     "a connection that breaks": (replace(fault("die"), text="word " * 40, usage=None),),
@@ -79,7 +61,7 @@ def test_every_request_for_embeddings_is_metered(proof: Proof, new_world: NewWor
     with new_world(catalogue=TWICE, MODEL_TIMEOUT_MS="1500") as world:
         with proof.positive("a text has a vector"):
             [who] = world.people(["probe_chatter"])
-            assert len(_asked(world, who, world.model.script(_vectors)).json()["data"]) == 1
+            assert len(_asked(world, who, world.model.script(vectors)).json()["data"]) == 1
         for mode, answers in MODES.items():
             [who] = world.people(["probe_chatter"])
             script = world.model.script(*answers)
@@ -102,7 +84,7 @@ def test_every_request_for_embeddings_ends_in_time(proof: Proof, new_world: NewW
     with new_world(catalogue=ONCE, MODEL_TIMEOUT_MS="1000") as world:
         [who] = world.people(["probe_chatter"])
         with proof.positive("a quick answer arrives"):
-            assert _asked(world, who, world.model.script(_vectors)).status_code == 200
+            assert _asked(world, who, world.model.script(vectors)).status_code == 200
         for slow in (fault("hang", seconds=8), fault("drip", seconds=8), replace(says("x"), delay=8)):
             script, where = world.model.script(slow), slow.fault or "late"
             began = time.monotonic()
@@ -122,11 +104,11 @@ def test_personal_data_in_texts_for_embeddings_stays_here(proof: Proof, new_worl
     with new_world(catalogue=ONCE) as world:
         [who] = world.people(["probe_chatter"])
         with proof.positive("what is not personal reaches the provider as it is"):
-            script = world.model.script(_vectors)
+            script = world.model.script(vectors)
             assert _asked(world, who, script, HARMLESS).status_code == 200
             assert HARMLESS in script.seen[0].raw.decode()
         for kind, value in PERSONAL.items():
-            script = world.model.script(_vectors)
+            script = world.model.script(vectors)
             _asked(world, who, script, f"About {value}.", value)
             proof.holds("provider", value not in script.seen[0].raw.decode(), f"{kind} in a text for embeddings")
 
@@ -135,7 +117,7 @@ def test_personal_data_in_texts_for_embeddings_stays_here(proof: Proof, new_worl
 def test_an_embedding_given_again_is_free_and_nobody_else_s(proof: Proof, new_world: NewWorld) -> None:
     with new_world(catalogue=ONCE) as world:
         [who, operator], [stranger] = world.people(["probe_chatter"], OPERATOR), world.people(["probe_chatter"])
-        script = world.model.script(_vectors)
+        script = world.model.script(vectors)
 
         def ask(person: Person, *texts: str, **more: Any) -> tuple[httpx2.Response, int]:
             """The answer, and how many requests the provider has seen for it."""
