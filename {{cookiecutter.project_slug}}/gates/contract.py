@@ -6,13 +6,16 @@ Its verdict is kept for the scorecard.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,11 +23,13 @@ import sqlalchemy as sa
 import typer
 
 from app.budgets.models import BudgetCap, BudgetWindow
+from app.db.base import utc_now
 from app.entrypoints.proxies import exempt_loopback
 from app.features import FEATURES
+from app.identity.models import ApiKey, Elevation, Member
+from app.identity.roles import Roles
 from app.runs.models import Run
 from app.runs.state import ENDED
-from app.runtime import Runtime
 from app.settings import ROOT
 from app.switches.models import Switch
 from app.tools.models import Approval
@@ -32,12 +37,14 @@ from gates import suites
 from gates.matrix import objects
 from gates.rig.databases import sqlite_databases
 from gates.rig.environment import isolate
-from gates.rig.people import Person
+from gates.rig.issuer import Issuer, issuer
 from gates.rig.service import Service, running
 from gates.rig.world import NO_LIMITS
 
 SECONDS = 300
 EVERY_SECONDS = 0.25
+TOKEN_SECONDS = 86_400  # a sign-in outlasts the run
+SEEDED = "CONTRACT_SEEDED"  # where the hooks find the callers, by key
 HOOKS = Path(__file__).with_name("contract_hooks.py")
 ENOUGH = 20_000_000  # micro-dollars
 CONFIG = """
@@ -93,6 +100,10 @@ include-path-regex = "^/v1/keys/[{{]"
 parameters.key_id = "{key_id}"
 
 [[operations]]
+include-path-regex = "^/v1/key-claims/[{{]"
+parameters.claim_id = "{claim_id}"
+
+[[operations]]
 include-path-regex = "^/v1/members/[{{]"
 parameters.member_id = "{member_id}"
 
@@ -116,23 +127,19 @@ def main(
         raise SystemExit(2)
     isolate()
     exempt_loopback()
-    with tempfile.TemporaryDirectory(prefix="contract-") as folder:
+    with tempfile.TemporaryDirectory(prefix="contract-") as folder, issuer() as trusted:
         home = Path(folder)
         config = shutil.copytree(ROOT / "config", home / "config")
         (config / "limits.toml").write_text(NO_LIMITS)
-        settings = {
-            "CONFIG_DIR": str(config),
-            "OIDC_ISSUER": "https://issuer.rig.test",
-            "OIDC_AUDIENCE": "contract",
-            "OIDC_JWKS_URL": "https://issuer.rig.test/jwks",
-        }
+        settings = {"CONFIG_DIR": str(config), **trusted.settings}
         with sqlite_databases(home / "databases") as new, running(new(), home, **settings) as service:
-            mine, theirs = _everything(service), _everything(service)
             store = objects.Store.at(service.database_url)
+            mine, theirs = _caller(service, store, trusted), _caller(service, store, trusted)
             seeded = objects.seeded(store, mine.tenant_id, *(feature.name for feature in FEATURES[:1]))
-            with _never_used_up(store, seeded):
-                held = _run(service, home, [mine.key, theirs.key], seeded, seconds, seed)
-            wrong = _run(service, home, ["svc_test_wrong", "svc_test_wronger"], seeded, 30, seed)
+            with _never_used_up(store, seeded, [mine.member_id, theirs.member_id]):
+                held = _run(service, home, [mine, theirs], seeded, seconds, seed)
+            strangers = [Caller(key) for key in ("svc_test_wrong", "svc_test_wronger")]
+            wrong = _run(service, home, strangers, seeded, 30, seed)
         bugs = [line for line in service.log.read_text().splitlines() if '"error.unexpected"' in line]
     print("\n".join(bugs[-5:]))
     suites.keep(suites.SCHEMATHESIS, ok=held == 0 and bool(wrong), complete=seconds >= SECONDS, seed=seed)
@@ -143,19 +150,36 @@ def main(
     raise SystemExit(1 if held else 0)
 
 
-def _everything(service: Service) -> Person:
-    """Somebody with every role there is, in a tenant of their own."""
+@dataclass(frozen=True)
+class Caller:
+    """A tenant's two persons: one with every role there is, by a key, and one who signs in at the provider.
 
-    async def names(runtime: Runtime) -> list[str]:
-        return runtime.directory.roles.names
+    The second is no operator of the platform, for these take no key for themselves, and asks to be lent a role."""
 
-    [person] = service.people(service.inside(names))
-    return person
+    key: str
+    token: str = ""  # of the second, as all that follows
+    member_id: str = ""
+    role: str = ""  # that they have not
+    tenant_id: str = ""
+    digest: str = objects.DIGEST  # of the question that is put to the first
+
+
+def _caller(service: Service, store: objects.Store, trusted: Issuer) -> Caller:
+    """In a tenant of their own."""
+    roles = Roles.load(ROOT / "config" / "roles.toml")
+    *held, lent = roles.lendable
+    person, holder = service.people(roles.names, held)
+    with store.engine.begin() as connection:
+        linked = sa.update(Member).where(Member.id == holder.member_id)
+        connection.execute(linked.values(issuer=trusted.url, subject=holder.member_id))
+    token = trusted.token(holder.member_id, exp=int(time.time()) + TOKEN_SECONDS)
+    return Caller(person.key, token, holder.member_id, lent, person.tenant_id)
 
 
 @contextmanager
-def _never_used_up(store: objects.Store, seeded: dict[str, str]) -> Iterator[None]:
-    """What one request uses up, others find again: money that is not frozen, the one question, switches that are off.
+def _never_used_up(store: objects.Store, seeded: dict[str, str], holders: list[str]) -> Iterator[None]:
+    """What one request uses up, others find again: money that is not frozen, open questions, switches that are off, and
+    room for a key, or the loan of a role, of the holders' own.
 
     Otherwise the order of requests decides whether a route is looked at, or answers 402, 410 or 503 to everything."""
     done = threading.Event()
@@ -169,6 +193,11 @@ def _never_used_up(store: objects.Store, seeded: dict[str, str]) -> Iterator[Non
                 connection.execute(money.values(limit_micro=ENOUGH))
                 run = sa.update(Run).where(Run.id == seeded["run_id"], Run.state.in_(ENDED))
                 connection.execute(run.values(state="waiting", ended_at=None, error_code=None, error_detail=None))
+                keys = sa.update(ApiKey).where(ApiKey.member_id.in_(holders), ApiKey.revoked_at.is_(None))
+                connection.execute(keys.values(revoked_at=utc_now()))
+                connection.execute(sa.delete(Elevation).where(Elevation.member_id.in_(holders)))
+                loan = sa.update(Elevation).where(Elevation.id == seeded["elevation_id"], Elevation.state != "asked")
+                connection.execute(loan.values(state="asked", decided_by=None, decided_at=None, ended_at=None))
                 question = sa.update(Approval).where(Approval.id == seeded["approval_id"], Approval.state != "pending")
                 connection.execute(question.values(state="pending", decided_by=None, decided_at=None))
 
@@ -181,11 +210,13 @@ def _never_used_up(store: objects.Store, seeded: dict[str, str]) -> Iterator[Non
         keeper.join()
 
 
-def _run(service: Service, home: Path, keys: list[str], seeded: dict[str, str], seconds: int, seed: int) -> int:
+def _run(
+    service: Service, home: Path, callers: list[Caller], seeded: dict[str, str], seconds: int, seed: int
+) -> int:  # fmt: skip
     """One run of the tool; its exit code."""
     auth = [
-        {"name": name, "fixedHeaders": [{"name": "Authorization", "value": f"Bearer {key}"}]}
-        for name, key in zip(("mine", "theirs"), keys, strict=True)
+        {"name": name, "fixedHeaders": [{"name": "Authorization", "value": f"Bearer {caller.key}"}]}
+        for name, caller in zip(("mine", "theirs"), callers, strict=True)
     ]
     (home / "schemathesis.toml").write_text(CONFIG.format(**seeded, hooks=HOOKS))
     file = home / "auth.json"
@@ -195,7 +226,9 @@ def _run(service: Service, home: Path, keys: list[str], seeded: dict[str, str], 
         "--phases", "examples,coverage,fuzzing,stateful", "--max-time", str(seconds), "--seed", str(seed),
         "--auth-wfc", str(file), "--request-timeout", "40", "--continue-on-failure",
     ]  # fmt: skip
-    return subprocess.run(command, cwd=home, check=False).returncode
+    known = {caller.key: asdict(caller) for caller in callers if caller.token}
+    environment = {**os.environ, SEEDED: json.dumps(known)}
+    return subprocess.run(command, cwd=home, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

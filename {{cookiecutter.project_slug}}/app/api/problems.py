@@ -152,9 +152,14 @@ async def _on_framework(request: Request, error: Exception) -> Response:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Every method of this path; the framework names only those of the first route it meets."""
+    """Every method of this path; the framework names only those of the first route it meets.
+
+    A path that fits a template as well, such as /v1/keys/own, has its own alone: concrete paths are matched before
+    templated ones (OpenAPI 3.1, Paths Object)."""
     here = [route for route in _routes(request) if route.path_regex.match(request.url.path)]
-    return sorted({method for route in here for method in route.methods or ()})
+    least = min((len(route.param_convertors) for route in here), default=0)
+    closest = [route for route in here if len(route.param_convertors) == least]
+    return sorted({method for route in closest for method in route.methods or ()})
 
 
 def _routes(request: Request) -> list[Route]:

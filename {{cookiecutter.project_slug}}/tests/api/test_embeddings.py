@@ -19,7 +19,8 @@ from gates.rig.databases import NewDatabase
 from gates.rig.people import Person
 from gates.rig.plain_http import PLAIN
 from gates.rig.service import Service, running, wait_for
-from tests.api.embedding_provider import USAGE, EmbeddingProvider, embedding_provider, encoded, vector
+from gates.rig.vectors import encoded, vector
+from tests.api.embedding_provider import USAGE, EmbeddingProvider, embedding_provider
 
 MODEL = "text-embedding-3-small"  # two cents for a million tokens, by the price library
 PATH = "/v1/embeddings"

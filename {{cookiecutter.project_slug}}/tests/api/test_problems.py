@@ -83,6 +83,9 @@ def test_the_framework_s_own_errors_have_the_same_shape(service: Service, member
     not_allowed = service.call(member, "DELETE", "/v1/runs")
     _is_problem(not_allowed, 405)
     assert {"GET", "POST"} <= {part.strip() for part in not_allowed.headers["Allow"].split(",")}
+    own = service.call(member, "GET", "/v1/keys/own")
+    _is_problem(own, 405)
+    assert own.headers["Allow"] == "POST", "and not what /v1/keys/{key_id} takes"
     _is_problem(service.call(member, "GET", "/v1/runs?limit=zero"), 422)
     _is_problem(service.call(member, "GET", "/v1/runs?cursor=' or 1=1"), 422)
 
