@@ -15,7 +15,7 @@ from gates.proof import Proof, control
 from gates.rig.formats import Reply
 from gates.rig.people import Person
 from gates.rig.personal_data import HARMLESS, PERSONAL
-from gates.rig.provider import Answer, Script, fault, says, status
+from gates.rig.provider import Answer, Body, Script, fault, says, status
 from gates.rig.service import wait_for
 from gates.rig.vectors import NAME, USD_PER_MTOK, catalogue, vectors, without_usage
 from gates.rig.world import World
