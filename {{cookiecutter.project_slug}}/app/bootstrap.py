@@ -13,6 +13,7 @@ from app.budgets.ledger import Ledger
 from app.budgets.outlook import Outlook
 from app.budgets.spend import Spend
 from app.content.links import Links
+from app.db.database_environment import require_environment
 from app.db.engine import Database
 from app.db.responsiveness import Responsiveness
 from app.features import FEATURES
@@ -66,10 +67,11 @@ Capabilities = Sequence[AbstractCapability[CallerOfRun]]
 async def open_runtime(settings: Settings, *, durable: bool = True) -> AsyncGenerator[Runtime]:
     """Build the parts of a process. With `durable=False` its runs are advanced by the caller.
 
-    Raises StorageUnavailable, ModelUnknown, ModelUnpriced or ProviderNotInstalled before serving."""
+    Raises StorageUnavailable, WrongEnvironment, ModelUnknown, ModelUnpriced or ProviderNotInstalled before serving."""
     async with AsyncExitStack() as closing:
         db = Database(settings.database_url, settings.session_database_url, patience=settings.database_timeout)
         closing.push_async_callback(db.close)
+        await db.at_once(lambda connection: require_environment(connection, settings.environment), writes=False)
         queue: RunQueue = NoQueue()
         if durable:
             queue = DurableQueue(settings)
@@ -92,14 +94,9 @@ async def _build(
     servers = ToolServers.load(settings.config_dir, settings.tool_secrets)
     tools: dict[str, ToolSpec] = {}
     guard = Guard(
-        db=db,
-        directory=directory,
-        board=board,
-        policy=policy,
-        egress=egress,
-        tools=tools,
+        db=db, directory=directory, board=board, policy=policy, egress=egress, tools=tools,
         approval_ttl=settings.approval_ttl,
-    )
+    )  # fmt: skip
     store = RunStore(db, queue)
     catalog = Catalog.load(settings.config_dir / "models.toml", settings.model_provider)
     make = AgentFactory(settings, closing, catalog, ledger, board, guard, store, servers, capabilities, tools)

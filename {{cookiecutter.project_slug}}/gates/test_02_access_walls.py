@@ -10,7 +10,7 @@ import psycopg
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
 from gates.rig.canaries import canary
-from gates.rig.databases import NewDatabase
+from gates.rig.databases import NewDatabase, belongs_to
 from gates.rig.people import Person
 from gates.rig.provider import calls
 from gates.rig.tool_server import tool_server
@@ -145,6 +145,7 @@ def test_the_service_s_role_can_do_its_work_and_nothing_else(
                 except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedObject) as error:
                     told = type(error).__name__
                 proof.same("no-power", told, "InsufficientPrivilege", what)
+        belongs_to(world.service.database_url, "staging")
         for url, expected in ((world.service.database_url, 0), (world.owner_url, 2)):
             done = world.command("doctor", DATABASE_URL=url, ENVIRONMENT="staging", PUBLIC_URL="https://x.rig.test")
             proof.same("refuses-powers", done.returncode, expected, done.stderr[-300:])

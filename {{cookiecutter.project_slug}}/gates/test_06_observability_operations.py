@@ -19,7 +19,7 @@ from gates.proof import Proof, control
 from gates.rig import driven
 from gates.rig.alerts import Page, Wanted, served, wanted
 from gates.rig.composed import Composed
-from gates.rig.databases import NewDatabase
+from gates.rig.databases import NewDatabase, belongs_to
 from gates.rig.plain_http import PLAIN
 from gates.rig.provider import calls
 from gates.rig.service import START_SECONDS, free_ports, wait_for
@@ -66,6 +66,7 @@ class Process:
 @contextmanager
 def _started(composed: Composed, service: str, database_url: str, folder: Path) -> Iterator[Process]:
     public, operations = free_ports(2)
+    belongs_to(database_url, GIVEN["ENVIRONMENT"])
     environment = {
         **os.environ, "HOST": "127.0.0.1", **composed.environment(service), "DATABASE_URL": database_url,
         "PORT": str(public), "OPERATIONS_PORT": str(operations), "OPERATIONS_HOST": INSIDE,

@@ -50,6 +50,7 @@ GROUPS = {
     "retention": Deferred("commands_retention", "retention", "How long things are kept."),
     "tools": Deferred("commands_tools", "tools", "Tools of other people's servers (config/tools.toml)."),
     "evals": Deferred("commands_evals", "evals", "Evaluation sets of the features."),
+    "database": Deferred("commands_database", "database", "The database itself."),
     "rollout": Deferred("commands_rollout", "rollout", "Rollouts of a new version."),
 }
 
@@ -102,6 +103,7 @@ def _expected() -> tuple[type[Exception], ...]:
     """Failures that are explained by their message alone."""
     from app.config_files import SettingsInvalid  # noqa: PLC0415
     from app.db.connections import StorageUnavailable  # noqa: PLC0415 - only a command that failed needs these
+    from app.db.database_environment import WrongEnvironment  # noqa: PLC0415
     from app.db.sessions import SessionsShared  # noqa: PLC0415
     from app.db.sqlite_version import SqliteTooOld  # noqa: PLC0415
     from app.db.walls import RoleNotMade, RoleTooStrong  # noqa: PLC0415
@@ -113,6 +115,7 @@ def _expected() -> tuple[type[Exception], ...]:
     return (
         SettingsInvalid,
         StorageUnavailable,
+        WrongEnvironment,
         SessionsShared,
         SqliteTooOld,
         ArgumentUnreadable,
@@ -168,6 +171,7 @@ def _require_ready(settings: "Settings") -> list[str]:
     with importing():
         from app.entrypoints import commands_operations, schema  # noqa: PLC0415 - imports the whole service
     schema.require_current(settings)
+    schema.require_environment(settings)
     schema.require_sessions(settings)
     if settings.environment in {"staging", "production"}:
         schema.require_no_powers(settings)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from app.db import walls
+from app.db import database_environment, walls
 from app.db.base import Base
 from app.db.connections import sync_engine
 from app.db.sessions import require_own_sessions
@@ -44,12 +44,13 @@ def alembic_config(settings: Settings) -> "Config":
 def migrate(settings: Settings) -> None:
     """Apply every migration of both roots and of the durable engine. Safe to repeat, and to run several at once.
 
-    Raises MigrationFailed and SessionsShared."""
+    Raises MigrationFailed, SessionsShared, and WrongEnvironment before anything is changed."""
     if settings.migration_database_url is None:
         require_sessions(settings)
     elif not settings.is_sqlite:
         require_own_sessions(settings.owner_database_url, "MIGRATION_DATABASE_URL")
     with one_at_a_time(settings):
+        _with_connection(settings.owner_database_url, lambda each: _require_not_anothers(each, settings.environment))
         _migrate(settings)
 
 
@@ -61,6 +62,9 @@ def _migrate(settings: Settings) -> None:
         command.upgrade(alembic_config(settings), "heads")
     except CommandError as error:
         raise MigrationFailed(_explained(error)) from None
+    _with_connection(
+        settings.owner_database_url, lambda each: database_environment.record_first(each, settings.environment)
+    )
     role = _service_role(settings)
     if role is not None:
         _as_owner(settings, walls.make_role)
@@ -99,12 +103,29 @@ def _service_role(settings: Settings) -> str | None:
 
 
 def _as_owner(settings: Settings, work: Callable[[sa.Connection, URL], None]) -> None:
-    engine = sync_engine(settings.owner_database_url)
+    _with_connection(settings.owner_database_url, lambda each: work(each, make_url(settings.database_url)))
+
+
+def _with_connection(url: str, work: Callable[[sa.Connection], None]) -> None:
+    engine = sync_engine(url)
     try:
         with engine.begin() as connection:
-            work(connection, make_url(settings.database_url))
+            work(connection)
     finally:
         engine.dispose()
+
+
+def _require_not_anothers(connection: sa.Connection, environment: str) -> None:
+    identity = database_environment.read_identity(connection)
+    if identity is not None:
+        database_environment.require_same(identity, environment)
+
+
+def require_environment(settings: Settings) -> None:
+    """Raise WrongEnvironment unless the database belongs to this environment."""
+    _with_connection(
+        settings.database_url, lambda each: database_environment.require_environment(each, settings.environment)
+    )
 
 
 def _put_up_walls(connection: sa.Connection, service: URL) -> None:
@@ -116,12 +137,7 @@ def _put_up_walls(connection: sa.Connection, service: URL) -> None:
 def require_no_powers(settings: Settings) -> None:
     """Raise RoleTooStrong where the service's database role could change the schema or see every tenant's rows."""
     for url in dict.fromkeys((settings.database_url, settings.session_database_url)):
-        engine = sync_engine(url)
-        try:
-            with engine.connect() as connection:
-                walls.require_no_powers(connection)
-        finally:
-            engine.dispose()
+        _with_connection(url, walls.require_no_powers)
 
 
 def require_sessions(settings: Settings) -> None:

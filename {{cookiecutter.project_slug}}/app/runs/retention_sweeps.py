@@ -41,6 +41,7 @@ TABLES: Mapping[str, str] = {
     "members": f"{KEPT}: the audit trail names them",
     "switches": f"{KEPT}: only those that are on have a row",
     "tenant_retention": f"{KEPT}: one row a tenant",
+    "database_environment": f"{KEPT}: one row, whose database it is",
 }
 
 

