@@ -56,6 +56,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] | None = None  # None: text for development, JSON elsewhere
 
+    # Of what runs, for `/version`: the image says which source it was built from, a deployment which image it runs.
+    source_commit: str | None = Field(None, pattern=r"^[0-9a-f]{7,64}(-dirty)?$")
+    image_digest: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$")
+
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     operations_host: str = "127.0.0.1"  # where the inside of the network reaches it; never a public address

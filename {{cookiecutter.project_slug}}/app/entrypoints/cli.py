@@ -37,6 +37,11 @@ COMMANDS = {
         "reconcile",
         "Compare a provider's invoice with what was booked; exit 1 where they differ by more than 2 %.",
     ),
+    "version": Deferred(
+        "commands_release",
+        "version",
+        "Commit, image, and hashes of policy, prompts, models, prices and schema, as /version tells them.",
+    ),
 }
 GROUPS = {
     "tenants": Deferred("commands_identity", "tenants", "Customers of this service."),

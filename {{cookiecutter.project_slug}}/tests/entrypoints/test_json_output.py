@@ -30,6 +30,7 @@ ARGUMENTS = {
 EMPTY = {("tools", "list"), ("retention", "run")}  # here; no server is declared, and nothing is due
 ELSEWHERE = {
     ("evals", "run"),  # runs the whole evaluation set
+    ("version",),  # one document: test_release.py
     ("rollout", "judge"),  # one document and no rows: tests/rollout/test_command.py
 }
 
