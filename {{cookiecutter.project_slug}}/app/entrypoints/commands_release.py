@@ -5,9 +5,11 @@ import json
 import sqlalchemy as sa
 
 from app.db.connections import StorageUnavailable, sync_engine
+from app.entrypoints.bill_of_materials import BillOfMaterials
 from app.entrypoints.command_context import Json
 from app.entrypoints.release import Release, stored_revisions
-from app.entrypoints.terminal import out
+from app.entrypoints.terminal import out, show
+from app.features import FEATURES
 from app.settings import Settings, load_settings
 
 
@@ -25,6 +27,16 @@ def version(as_json: Json = False) -> None:
     for name, value in lines.items():
         told = ", ".join(value) if isinstance(value, list) else value
         out.print(f"{name.replace('_', ' '):<20} {told or 'unknown'}", markup=False, highlight=False)
+
+
+def bill(as_json: Json = False) -> None:
+    """The AI bill of materials: models with their retirement dates, prompts, tools, policies."""
+    settings = load_settings()
+    read = BillOfMaterials.read(settings.service, settings.config_dir, FEATURES)
+    if as_json:
+        print(json.dumps(read.document(), indent=2))
+    else:
+        show(read.rows(), as_json=False, empty="")
 
 
 def _stored(settings: Settings) -> list[str] | None:

@@ -31,6 +31,7 @@ EMPTY = {("tools", "list"), ("retention", "run")}  # here; no server is declared
 ELSEWHERE = {
     ("evals", "run"),  # runs the whole evaluation set
     ("version",),  # one document: test_release.py
+    ("bom",),  # one document: test_bill_of_materials.py
     ("rollout", "judge"),  # one document and no rows: tests/rollout/test_command.py
 }
 
