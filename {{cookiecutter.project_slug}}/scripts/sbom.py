@@ -1,4 +1,4 @@
-"""`make sbom`: the software bill of materials of what is installed, as CycloneDX 1.6, and the check that it is just that.
+"""`make sbom`: the bill of materials of what is installed, as CycloneDX 1.6, and the check that it is just that.
 
 `python -m scripts.sbom OUT PYTHON` writes the bill of the environment of PYTHON with cyclonedx-py, reproducibly (no
 time, no random number), compares it with what that environment holds by its own metadata, and looks for `.pth` files,
@@ -31,7 +31,8 @@ def write(out: Path, python: str, *, validate: bool = True) -> None:
     """Raises subprocess.CalledProcessError."""
     command = [
         sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible", "--sv", "1.6", "--of", "JSON",
-        "--pyproject", str(ROOT / "pyproject.toml"), "-o", str(out), "--validate" if validate else "--no-validate", python,
+        "--pyproject", str(ROOT / "pyproject.toml"), "-o", str(out),
+        "--validate" if validate else "--no-validate", python,
     ]  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(command, check=True, capture_output=True, text=True)

@@ -7,7 +7,7 @@ Packages are in the other bill: `make sbom`.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,11 @@ def _models(declared: ModelsFile) -> Iterator[Part]:
 
 
 def _model(ref: str, provider: str, tier: str, entry: ModelEntry) -> Part:
-    told = {"app:provider": provider, "app:tier": tier, "app:retires": entry.retires and entry.retires.isoformat()}
+    told: dict[str, str | None] = {
+        "app:provider": provider,
+        "app:tier": tier,
+        "app:retires": entry.retires.isoformat() if entry.retires else None,
+    }
     told |= {"app:fallbacks": ", ".join(entry.fallbacks)}
     return {
         "type": "machine-learning-model",
@@ -202,7 +206,7 @@ def _hashes(content: bytes) -> list[dict[str, str]]:
     return [{"alg": "SHA-256", "content": hashlib.sha256(content).hexdigest()}]
 
 
-def _properties(told: dict[str, str | None]) -> list[dict[str, str]]:
+def _properties(told: Mapping[str, str | None]) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in told.items() if value]
 
 
