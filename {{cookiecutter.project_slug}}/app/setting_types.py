@@ -9,8 +9,8 @@ import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, IPvAnyNetwork, SecretStr, StringConstraints
-from pydantic_settings import NoDecode
+from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr, StringConstraints
+from pydantic_settings import BaseSettings, NoDecode
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -130,3 +130,10 @@ LIMIT_STORAGES = (
     "memcached://",
 )
 PHONE_REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "PL", "IN", "BR", "IL")  # unless a setting says others
+
+
+class Artefact(BaseSettings):
+    """Which artefact runs, for `/version`: an image says which source it was built from, a deployment which image."""
+
+    source_commit: str | None = Field(None, pattern=r"^[0-9a-f]{7,64}(-dirty)?$")
+    image_digest: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$")

@@ -13,7 +13,7 @@ from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 
 from app.config_files import ServiceIdentity, SettingsInvalid
@@ -21,6 +21,7 @@ from app.setting_oidc import oidc_gaps
 from app.setting_types import (
     LIMIT_STORAGES,
     PHONE_REGIONS,
+    Artefact,
     DatabaseUrl,
     HeaderSecret,
     Names,
@@ -43,7 +44,7 @@ def sqlite_url(file: Path) -> str:
     return URL.create("sqlite", database=str(file)).render_as_string()
 
 
-class Settings(BaseSettings):
+class Settings(Artefact):
     # Of the service's own folder, so that `app` does the same wherever it is called. ENV_FILE names another.
     model_config = SettingsConfigDict(
         env_file=os.environ.get("ENV_FILE", str(ROOT / ".env")),
@@ -63,9 +64,8 @@ class Settings(BaseSettings):
     public_url: PublicUrl = "http://127.0.0.1:8000"  # with PORT, where nothing is said
 
     database_url: DatabaseUrl = "sqlite:///data/app.db"
-    direct_database_url: DatabaseUrl | None = (
-        None  # with sessions of its own, where DATABASE_URL leads to a pooler without
-    )
+    # With sessions of its own, where DATABASE_URL leads to a pooler without.
+    direct_database_url: DatabaseUrl | None = None
     database_timeout_s: int = Field(10, ge=1, le=60)  # of a transaction; then it is answered with 503
     migration_database_url: DatabaseUrl | None = (
         None  # the owner's, for `app migrate`; the service needs no such powers

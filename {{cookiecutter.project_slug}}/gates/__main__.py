@@ -82,6 +82,7 @@ def scorecard(catalogue: Catalogue, gate: str = "") -> Scorecard:
         now,
         gates=catalogue.named(gate),
         suites=suites.passed(this, now),
+        assessed=suites.assessed(this, now),
     )
 
 

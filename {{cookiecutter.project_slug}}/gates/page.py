@@ -60,6 +60,8 @@ def _section(gate: Gate) -> str:
 def _row(control: Control) -> str:
     where = "<br>".join(f"`{path}`" for path in control.implemented) or "nowhere"
     proven = f"{', '.join(control.assertions)} ({control.cases} cases)" if control.assertions else "not yet"
+    if control.suite:
+        proven = f"`make test-{control.suite}`, where that can run; elsewhere NOT ASSESSED"
     if control.unproven:
         proven += f". Not: {control.unproven[0].lower()}{control.unproven[1:]}"
     return f"| {control.id} | {control.weight} | {control.statement} | {where} | {proven} |"

@@ -1,6 +1,7 @@
 """The scorecard: computed from evidence, attestations and caught sabotage, and from nothing else.
 
-Only PASS counts, and N/A where a probe has shown that there is nothing to protect. Missing is FAIL. There is no
+Only PASS counts, and N/A where a probe has shown that there is nothing to protect. Missing is FAIL, and NOT ASSESSED
+where a suite needs more than this machine has and was not run on this code. There is no
 average and no total that could hide a gate.
 """
 
@@ -8,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Literal
 
 from gates.attestations import Said
@@ -15,7 +17,7 @@ from gates.catalogue import Catalogue, Control, Gate, Statement
 from gates.evidence import Record, latest
 from gates.subject import Subject
 
-State = Literal["PASS", "FAIL", "ERROR", "SKIP", "STALE", "N/A"]
+State = Literal["PASS", "FAIL", "ERROR", "SKIP", "STALE", "N/A", "NOT ASSESSED"]
 Decision = Literal["GO", "CONDITIONAL", "PAUSED", "CANNOT JUDGE"]
 EXIT: dict[Decision, int] = {"GO": 0, "CONDITIONAL": 0, "PAUSED": 1, "CANNOT JUDGE": 2}
 LEVELS = ("Nothing proven", "Begun", "Half way", "Proven", "Resistant", "Independent")
@@ -92,14 +94,17 @@ def judge(
     *,
     gates: Sequence[Gate] = (),
     suites: frozenset[str] = frozenset(),
+    assessed: Mapping[str, tuple[bool, str]] = MappingProxyType({}),
 ) -> Scorecard:
-    """Judge these gates, or all. `uncaught` says for a control why its sabotage does not count as caught."""
+    """Judge these gates, or all. `uncaught` says for a control why its sabotage does not count as caught.
+
+    `assessed`: what suites in place of proofs found on this code, by name; one that is not there was not run here."""
     chosen = tuple(gates) or catalogue.gate
     everything = list(records)
     # A failure on this very code is not made undone by trying again; a complete run starts over.
     failed = [r for r in everything if r.status == "FAIL" and r.subject == subject.as_dict()]
     held = [*latest(everything).values(), *failed]
-    scores = tuple(_score(gate, held, said, uncaught, subject, now, suites) for gate in chosen)
+    scores = tuple(_score(gate, held, said, uncaught, subject, now, suites, assessed) for gate in chosen)
     decision, reason = _decide(scores, subject, proven=bool(held))
     restricted = len(chosen) < len(catalogue.gate)
     return Scorecard(scores, decision, reason, subject, now, restricted, said.refused)
@@ -139,9 +144,12 @@ def _score(
     subject: Subject,
     now: datetime,
     suites: frozenset[str],
+    assessed: Mapping[str, tuple[bool, str]],
 ) -> GateScore:
     verdicts = tuple(
-        _verdict(
+        _by_suite(c, assessed)
+        if c.suite
+        else _verdict(
             c, [r for r in held if r.control == c.id], uncaught.get(c.id, "no sabotage of it was tried"), subject, now
         )
         for c in gate.control
@@ -180,7 +188,7 @@ def _requirements(
 def _lacking(verdicts: Sequence[Verdict], needed: int) -> list[tuple[str, str]]:
     """The fewest controls that would have to pass, those nearest to it first."""
     short = needed - sum(v.counts for v in verdicts)
-    nearness = {"STALE": 0, "SKIP": 1, "ERROR": 2, "FAIL": 3}
+    nearness = {"STALE": 0, "NOT ASSESSED": 0, "SKIP": 1, "ERROR": 2, "FAIL": 3}
     failing = [v for v in verdicts if not v.counts]
     failing.sort(key=lambda v: (nearness.get(v.state, 9), not v.control.assertions))
     return [(v.control.id, v.reason) for v in failing[: max(0, short)]]
@@ -207,6 +215,15 @@ def _word(statement: Statement, said: Said) -> Word:
     if statement.id in said.refused:
         return Word(statement, "ERROR", said.refused[statement.id])
     return Word(statement, "FAIL", "nobody has attested it")
+
+
+def _by_suite(control: Control, assessed: Mapping[str, tuple[bool, str]]) -> Verdict:
+    """A suite shows each of its checks what is wrong on purpose, so that it is its own sabotage."""
+    found = assessed.get(control.suite)
+    if found is None:
+        return Verdict(control, "NOT ASSESSED", f"not assessed here: make test-{control.suite}")
+    ok, told = found
+    return Verdict(control, "PASS" if ok else "FAIL", told)
 
 
 def _verdict(control: Control, records: Sequence[Record], uncaught: str, subject: Subject, now: datetime) -> Verdict:

@@ -37,6 +37,16 @@ COMMANDS = {
         "reconcile",
         "Compare a provider's invoice with what was booked; exit 1 where they differ by more than 2 %.",
     ),
+    "version": Deferred(
+        "commands_release",
+        "version",
+        "Commit, image, and hashes of policy, prompts, models, prices and schema, as /version tells them.",
+    ),
+    "bom": Deferred(
+        "commands_release",
+        "bill",
+        "The AI bill of materials: models with their retirement dates, prompts, tools, policies.",
+    ),
 }
 GROUPS = {
     "tenants": Deferred("commands_identity", "tenants", "Customers of this service."),
@@ -110,6 +120,7 @@ def _expected() -> tuple[type[Exception], ...]:
     from app.entrypoints import listening, schema  # noqa: PLC0415
     from app.errors import AppError  # noqa: PLC0415
     from app.gateway.providers import ProviderNotInstalled  # noqa: PLC0415
+    from app.gateway.retirement import ModelRetired  # noqa: PLC0415
     from app.tools.pinned import ToolServersInvalid  # noqa: PLC0415
 
     return (
@@ -122,6 +133,7 @@ def _expected() -> tuple[type[Exception], ...]:
         RoleNotMade,
         RoleTooStrong,
         ProviderNotInstalled,
+        ModelRetired,
         schema.SchemaBehind,
         schema.MigrationFailed,
         listening.CannotListen,
@@ -157,12 +169,14 @@ def worker() -> None:
 
 def _ready_settings() -> "Settings":
     """The settings of a process that serves or works, checked and with telemetry switched on."""
+    from app.entrypoints.doctor import announce_retirements  # noqa: PLC0415 - as below
     from app.settings import load_settings  # noqa: PLC0415 - help reads no settings
     from app.telemetry.setup import configure_telemetry  # noqa: PLC0415
 
     settings = load_settings()
     _require_ready(settings)
     configure_telemetry(settings)
+    announce_retirements(settings)
     return settings
 
 
@@ -191,13 +205,13 @@ def migrate() -> None:
 @app.command()
 def doctor() -> None:
     """Check settings, database, schema, model prices and rate limits without serving."""
-    from app.entrypoints.doctor import rate_limit_warnings  # noqa: PLC0415 - help checks nothing
+    from app.entrypoints.doctor import rate_limit_warnings, retired_models  # noqa: PLC0415 - help checks nothing
     from app.settings import load_settings  # noqa: PLC0415 - help reads no settings
 
     settings = load_settings()
     for permission in _require_ready(settings):
         err.print(f"No role grants {permission}: its tools are offered to nobody (config/roles.toml).", style="yellow")
-    for warning in rate_limit_warnings(settings):
+    for warning in [*rate_limit_warnings(settings), *retired_models(settings)]:
         err.print(warning, style="yellow")
     out.print(f"Ready: {settings.environment}, {settings.model_provider} model, schema current.", style="green")
 

@@ -18,10 +18,10 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from app.draining import Drain
+from app.entrypoints.release import Release, StoredRevisions
 from app.entrypoints.web import create_operations_app
 from app.runs.engine import polls_queue
 from app.runs.liveness import LOST_IDENTITY
-from app.settings import Settings
 
 log = structlog.get_logger(__name__)
 BEAT_EVERY = timedelta(seconds=2)
@@ -127,9 +127,9 @@ async def watched(heartbeat: Heartbeat, *, ends_process: bool) -> AsyncGenerator
         watchdog.stop()
 
 
-def create_worker_operations_app(settings: Settings, prompts: dict[str, str], heartbeat: Heartbeat) -> FastAPI:
+def create_worker_operations_app(release: Release, stored: StoredRevisions, heartbeat: Heartbeat) -> FastAPI:
     """`/metrics`, `/version`, `/livez` and `/readyz` of a worker, for the inside of the network."""
-    app = create_operations_app(settings, prompts, housekeeping=True)
+    app = create_operations_app(release, stored, housekeeping=True)
 
     @app.api_route("/livez", methods=["GET", "HEAD"])
     async def livez() -> JSONResponse:

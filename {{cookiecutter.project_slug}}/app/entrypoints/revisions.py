@@ -11,17 +11,10 @@ FIELDS = frozenset({"revision", "down_revision", "depends_on"})
 def all_applied(migrations: Path, stored: Collection[str]) -> bool:
     """Whether the stored heads cover every migration of these folders. False as well where that is in doubt:
     a head that no file has, no file at all, a revision that is not a literal, or a label in place of one."""
-    parents: dict[str, tuple[str, ...]] = {}
-    for file in sorted(migrations.glob("*/*.py")):
-        try:
-            read = _fields(file)
-        except (ValueError, SyntaxError):
-            return False
-        if "revision" not in read:
-            continue  # a module that migrations import
-        if read["revision"] in parents:
-            return False
-        parents[read["revision"]] = (*_names(read.get("down_revision")), *_names(read.get("depends_on")))
+    try:
+        parents = _parents(migrations)
+    except (ValueError, SyntaxError):
+        return False
     applied: set[str] = set()
     due = list(stored)
     while due:
@@ -32,6 +25,30 @@ def all_applied(migrations: Path, stored: Collection[str]) -> bool:
             applied.add(revision)
             due += parents[revision]
     return bool(parents) and applied == set(parents)
+
+
+def heads(migrations: Path) -> list[str]:
+    """The migrations of these folders that no other one follows or needs, which is what a current database stores.
+
+    None where the files are in doubt."""
+    try:
+        parents = _parents(migrations)
+    except (ValueError, SyntaxError):
+        return []
+    return sorted(set(parents) - {parent for each in parents.values() for parent in each})
+
+
+def _parents(migrations: Path) -> dict[str, tuple[str, ...]]:
+    """What each migration follows and needs. Raises ValueError or SyntaxError where that is in doubt."""
+    parents: dict[str, tuple[str, ...]] = {}
+    for file in sorted(migrations.glob("*/*.py")):
+        read = _fields(file)
+        if "revision" not in read:
+            continue  # a module that migrations import
+        if read["revision"] in parents:
+            raise ValueError(f"{read['revision']} stands in two files")
+        parents[read["revision"]] = (*_names(read.get("down_revision")), *_names(read.get("depends_on")))
+    return parents
 
 
 def _fields(file: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from app.db.base import Base
 from app.db.connections import sync_engine
 from app.db.sessions import require_own_sessions
 from app.entrypoints import revisions
+from app.entrypoints.release import stored_revisions
 from app.runs.engine import migrate_engine
 from app.settings import ROOT, Settings
 
@@ -152,8 +153,7 @@ def require_current(settings: Settings) -> None:
     engine = sync_engine(settings.database_url)
     try:
         with engine.connect() as connection:
-            has_table = sa.inspect(connection).has_table("alembic_version")
-            stored = connection.scalars(sa.text("SELECT version_num FROM alembic_version")).all() if has_table else []
+            stored = stored_revisions(connection)
     finally:
         engine.dispose()
     if revisions.all_applied(ROOT / "migrations", stored):

@@ -6,6 +6,7 @@ import gc
 import signal
 import sys
 from collections.abc import Coroutine, Iterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -16,8 +17,8 @@ from app.draining import Drain
 from app.entrypoints.connection import bounded
 from app.entrypoints.listening import listen, url_of
 from app.entrypoints.operations import Heartbeat, create_worker_operations_app, stuck_after, watched
+from app.entrypoints.release import Release, revisions_of
 from app.entrypoints.web import create_app, create_operations_app
-from app.features import FEATURES
 from app.runs.engine import running_worker
 from app.settings import Settings
 
@@ -46,7 +47,12 @@ async def _serve(settings: Settings) -> None:
     operations_socket = listen(settings.operations_host, settings.operations_port, prefix="OPERATIONS_")
     app = create_app(settings)
     main = _Server(_config(app, settings))
-    inside_app = create_operations_app(settings, _prompts(), housekeeping=settings.embedded_worker)
+
+    async def stored() -> list[str] | None:
+        runtime = getattr(app.state, "runtime", None)  # there once the service has started
+        return None if runtime is None else await revisions_of(runtime.db)
+
+    inside_app = create_operations_app(Release.read(settings), stored, housekeeping=settings.embedded_worker)
     operations = _Server(_config(inside_app, settings))
     name, inside = settings.service.name, f"{url_of(operations_socket)}/metrics"
     print(
@@ -101,12 +107,14 @@ def work(settings: Settings) -> None:
 
 async def _work(settings: Settings) -> None:
     operations_socket = listen(settings.operations_host, settings.operations_port, prefix="OPERATIONS_")
+    release = Release.read(settings)
     drain = Drain(settings.shutdown_grace)
     for ending in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(ending, drain.begin)
     async with open_runtime(settings) as runtime, anyio.create_task_group() as beside:
         heartbeat = Heartbeat(runtime.db.ping, drain, stuck_after(settings.database_timeout))
-        operations = _Server(_config(create_worker_operations_app(settings, _prompts(), heartbeat), settings))
+        stored = partial(revisions_of, runtime.db)
+        operations = _Server(_config(create_worker_operations_app(release, stored, heartbeat), settings))
         beside.start_soon(operations.serve, [operations_socket])
         async with (
             watched(heartbeat, ends_process=settings.environment != "development"),
@@ -120,7 +128,3 @@ async def _work(settings: Settings) -> None:
             await drain.requested.wait()
             tasks.cancel_scope.cancel()
         operations.should_exit = True
-
-
-def _prompts() -> dict[str, str]:
-    return {feature.name: feature.agent.prompt_version for feature in FEATURES}

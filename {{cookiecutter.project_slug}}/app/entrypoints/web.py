@@ -40,6 +40,7 @@ from app.bootstrap import open_runtime
 from app.budgets.caps import Caps
 from app.console import decision_pages, key_pages, pages
 from app.draining import Drain
+from app.entrypoints.release import Release, StoredRevisions
 from app.features import FEATURES
 from app.gateway.catalog import Catalog
 from app.identity.roles import Roles
@@ -147,10 +148,11 @@ def _limits(settings: Settings) -> RateLimits:
     return limits
 
 
-def create_operations_app(settings: Settings, prompts: dict[str, str], *, housekeeping: bool) -> FastAPI:
+def create_operations_app(release: Release, stored: StoredRevisions, *, housekeeping: bool) -> FastAPI:
     """`/metrics` and `/version`, for the inside of the network.
 
-    `housekeeping`: whether this process does it, and serves what only it knows."""
+    `stored` asks for the revisions of the database's schema. `housekeeping`: whether this process does it, and serves
+    what only it knows."""
     served = Without(() if housekeeping else HOUSEKEEPING)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     problems.install(app)
@@ -161,7 +163,6 @@ def create_operations_app(settings: Settings, prompts: dict[str, str], *, housek
 
     @app.api_route("/version", methods=["GET", "HEAD"])
     async def version() -> JSONResponse:
-        service = settings.service
-        return JSONResponse({"name": service.name, "version": service.version, "prompts": prompts})
+        return JSONResponse(release.document(await stored()))
 
     return app

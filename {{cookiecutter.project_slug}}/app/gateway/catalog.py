@@ -5,6 +5,7 @@ Gate: cost, validation.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,7 @@ class ModelEntry(BaseModel):
     )
     images: bool | None = Field(None, description="it may be sent images, in which nothing is redacted; left out, not")
     fallbacks: tuple[str, ...] = Field((), max_length=3, description="tiers that stand in for it, first to last")
+    retires: date | None = Field(None, strict=True, description="the first day on which its provider has it no longer")
 
 
 class EmbeddingEntry(BaseModel):
@@ -54,10 +56,12 @@ class EmbeddingEntry(BaseModel):
         None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,119}$", description="left out, the name itself"
     )
     input_usd_per_mtok: Decimal | None = Field(None, gt=0)
+    retires: date | None = Field(None, strict=True)
 
     def as_model(self, name: str) -> ModelEntry:
         price = self.input_usd_per_mtok  # there is no output that the other price would be of
-        return ModelEntry(model=self.model or name, input_usd_per_mtok=price, output_usd_per_mtok=price)
+        entry = ModelEntry(model=self.model or name, input_usd_per_mtok=price, output_usd_per_mtok=price)
+        return entry.model_copy(update={"retires": self.retires})
 
 
 DEFAULT_TABLE: dict[str, dict[str, ModelEntry]] = {

@@ -31,6 +31,12 @@ MODEL_FALLBACKS = Counter(
 CACHED_ANSWERS = Counter(
     "ai_cached_answers_total", "Answers given again, within their time or past it", ["model", "age"], registry=REGISTRY
 )
+MODEL_RETIRES = Gauge(
+    "ai_model_retires_timestamp_seconds",
+    "When a model's provider withdraws it, where known",
+    ["model"],
+    registry=REGISTRY,
+)
 BREAKER_OPEN = Gauge("ai_breaker_open", "1 while a model is left alone", ["model"], registry=REGISTRY)
 MODEL_COST_USD = Counter("ai_cost_usd_total", "Cost of model calls in US dollars", ["model"], registry=REGISTRY)
 BUDGET_THRESHOLDS = Counter(

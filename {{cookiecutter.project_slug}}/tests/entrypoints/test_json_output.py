@@ -30,6 +30,8 @@ ARGUMENTS = {
 EMPTY = {("tools", "list"), ("retention", "run")}  # here; no server is declared, and nothing is due
 ELSEWHERE = {
     ("evals", "run"),  # runs the whole evaluation set
+    ("version",),  # one document: test_release.py
+    ("bom",),  # one document: test_bill_of_materials.py
     ("rollout", "judge"),  # one document and no rows: tests/rollout/test_command.py
 }
 

@@ -1,13 +1,16 @@
 """The scorer itself: what it counts, and all it must not be fooled by."""
 
 import datetime as dt
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from gates import suites
 from gates.attestations import Attestation, Said, Waiver
 from gates.catalogue import Catalogue, Control
 from gates.evidence import EvidenceUnreadable, Record, append, read
@@ -22,7 +25,7 @@ SHIPPED = Catalogue.load()
 
 def _proven(catalogue: Catalogue) -> Catalogue:
     """The catalogue as it will be when every control has a proof."""
-    proven = {"assertions": ("holds",), "cases": 2, "implemented": ("app",)}
+    proven = {"assertions": ("holds",), "cases": 2, "implemented": ("app",), "suite": ""}
     gates = []
     for gate in catalogue.gate:
         controls = tuple(c if c.assertions else c.model_copy(update=proven) for c in gate.control)
@@ -281,3 +284,54 @@ def test_an_unreadable_record_of_sabotage_is_named(tmp_path: Path, text: str) ->
     file.write_text(text)
     with pytest.raises(KillsUnreadable, match=r"sabotage\.json"):
         Kills.load(file)
+
+
+@pytest.mark.parametrize(
+    ("assessed", "state"),
+    [({}, "NOT ASSESSED"), ({"containers": (True, "16 checks")}, "PASS"), ({"containers": (False, "root")}, "FAIL")],
+)
+def test_what_a_suite_assesses_passes_by_that_alone(assessed: dict[str, tuple[bool, str]], state: str) -> None:
+    control = SHIPPED.controls["DEP-10"]
+    assert control.suite == "containers"
+    whatever = _record(COMPLETE.controls["DEP-10"])  # a record of a proof does not stand in for it
+    card = judge(SHIPPED, [whatever], Said(), {}, SUBJECT, NOW, assessed=assessed)
+    [verdict] = [v for score in card.gates for v in score.verdicts if v.control.id == "DEP-10"]
+    assert (verdict.state, verdict.counts) == (state, state == "PASS")
+
+
+def _found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, tuple[bool, str]]:
+    monkeypatch.setattr(suites, "CONTAINERS", tmp_path / "containers.json")
+    told = {
+        "ok": True, "complete": True, "checked": 16, "failed": [], "at": NOW.isoformat(), "subject": SUBJECT.as_dict(),
+    }  # fmt: skip
+    suites.CONTAINERS.write_text(json.dumps({**told, **changes}))
+    return suites.assessed(SUBJECT, NOW)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"subject": replace(SUBJECT, commit="other").as_dict()},
+        {"at": (NOW - dt.timedelta(days=8)).isoformat()},
+        {"complete": False},
+        {"checked": None},
+    ],
+)
+def test_a_suite_of_another_code_old_broken_off_or_unreadable_is_not_assessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    assert _found(tmp_path, monkeypatch) == {"containers": (True, "16 checks")}
+    assert _found(tmp_path, monkeypatch, **changes) == {}
+
+
+def test_a_suite_that_found_something_or_looked_at_nothing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _found(tmp_path, monkeypatch, ok=False, failed=["user: root"]) == {"containers": (False, "user: root")}
+    assert _found(tmp_path, monkeypatch, checked=0)["containers"][0] is False
+
+
+def test_a_control_has_proofs_or_a_suite() -> None:
+    both = SHIPPED.controls["DEP-10"].model_dump() | {"assertions": ("holds",), "cases": 1}
+    with pytest.raises(ValidationError, match="neither assertions nor cases"):
+        Control.model_validate(both)
