@@ -31,7 +31,8 @@ EMPTY = {("tools", "list"), ("retention", "run")}  # here; no server is declared
 ELSEWHERE = {
     ("evals", "run"),  # runs the whole evaluation set
     ("rollout", "judge"),  # one document and no rows: tests/rollout/test_command.py
-}
+    ("rollout", "start"), ("rollout", "rollback"), ("rollout", "status"),  # of a fleet: test_drive_command.py
+}  # fmt: skip
 
 
 def _with_json() -> Iterator[tuple[str, ...]]:
