@@ -28,10 +28,13 @@ class Collector:
     traffic: Traffic
     rules: RolloutRules
 
-    def begin(self, state: State, stage: Stage, now: datetime) -> None:
-        """Count from here on. An arm whose metrics cannot be read is counted from its first reading."""
+    def reset(self, state: State, stage: Stage) -> None:
+        """The arms of a stage, with nothing seen of them."""
         arms = (state.stable, state.canary) if stage.is_compared else (state.canary,)
         state.arms = {version.slot: ArmState() for version in arms if version}
+
+    def begin(self, state: State, now: datetime) -> None:
+        """Count from here on. An arm whose metrics cannot be read is counted from its first reading."""
         for slot, arm in state.arms.items():
             arm.unanswered_before = self.platform.unanswered(slot)
         self.read(state, now)

@@ -17,7 +17,7 @@ from app.rollout.collector import Collector
 from app.rollout.comparison import floor_reached
 from app.rollout.judge import judge
 from app.rollout.observations import Observations
-from app.rollout.platform import SLOTS, Platform, PlatformFailed, Traffic
+from app.rollout.platform import SLOTS, Patience, Platform, PlatformFailed, Traffic
 from app.rollout.record import KEPT, Phase, Record, State, Version
 from app.rollout.rules import RolloutRules, Stage
 from app.rollout.verdict import Kind, Verdict
@@ -35,22 +35,13 @@ class Aborted(Exception):
     """The canary is taken out again; the message says why."""
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long the driver waits for what, in seconds."""
-
-    healthy_s: float = 180  # until a version that was started answers, and the load balancer has checked it
-    drain_s: float = 120  # longer than the longest stream
-    scrape_every_s: float = 5
-
-
 @dataclass
 class Driver:
     platform: Platform
     traffic: Traffic
     rules: RolloutRules
     record: Record
-    patience: Patience = Patience()
+    patience: Patience = field(default_factory=Patience)
     decide: Judge = judge
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
@@ -123,13 +114,12 @@ class Driver:
         self.record.save(state)
 
     def _until_healthy(self, canary: Version) -> None:
-        waited = 0.0
+        until = self.now() + timedelta(seconds=self.patience.healthy_s)
         while not self.platform.is_healthy(canary.slot):
-            if waited >= self.patience.healthy_s:
+            if self.now() >= until:
                 raise Aborted(f"{canary.digest} was not healthy within {self.patience.healthy_s:g} s")
             self._watch_for_abort()
-            self.sleep(min(1.0, self.patience.healthy_s))
-            waited += 1.0
+            self.sleep(1.0)
 
     def _stages(self, state: State) -> None:
         if state.stage and not self.platform.is_healthy(_canary(state).slot):
@@ -140,14 +130,17 @@ class Driver:
             if number > state.stage:
                 state.stage, state.look, state.seen_before, state.stage_began = number, 0, [], None
                 self.record.save(state)
-            self._weights(state, stage.weight_percent)
             if state.stage_began is None:
-                self._collector.begin(state, stage, self.now())
+                # Before the weights: nobody watches the canary meanwhile, so it gets no more traffic than it had.
+                self._collector.reset(state, stage)
+                self._golden_cases(state)
+                self._weights(state, stage.weight_percent)
+                self._collector.begin(state, self.now())
                 state.stage_began = self.now()
                 self.record.save(state)
                 self._log(state, "stage", stage=number, weight_percent=stage.weight_percent)
-                if "golden_cases" in self.rules.metrics:
-                    self._golden_cases(state)
+            else:
+                self._weights(state, stage.weight_percent)
             self._until_promoted(state, stage)
         state.phase = Phase.FINISHING
         self.record.save(state)
@@ -204,6 +197,8 @@ class Driver:
             self._watch_floors(state)
 
     def _golden_cases(self, state: State) -> None:
+        if "golden_cases" not in self.rules.metrics:
+            return
         failures = self._collector.run_golden_cases(state)
         self.record.save(state)
         passed = {slot: f"{arm.golden_passed}/{arm.golden_total}" for slot, arm in state.arms.items()}
@@ -217,7 +212,7 @@ class Driver:
         state.seen_before = sorted(seen.with_data())
         state.looks.append({"at": self.now().isoformat(), **asdict(verdict)})
         self.record.save(state)
-        told = {"stage": state.stage, "look": state.look, "verdict": str(verdict.kind), "rule": str(verdict.rule)}
+        told = {"stage": state.stage, "look": state.look, "verdict": verdict.kind, "rule": verdict.rule}
         self._log(state, "look", **told, message=verdict.message)
         return verdict
 

@@ -16,9 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from app.config_files import SettingsInvalid
 from app.rollout.counters import Counters, ScrapeFailed
-from app.rollout.driver import Patience
 from app.rollout.haproxy import HAProxy
-from app.rollout.platform import SLOTS, GoldenCases, PlatformFailed
+from app.rollout.platform import SLOTS, GoldenCases, Patience, PlatformFailed
 
 PROBE_S = 3.0
 COMMAND_S = 900.0

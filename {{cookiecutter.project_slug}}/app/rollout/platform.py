@@ -16,6 +16,15 @@ class PlatformFailed(Exception):
 
 
 @dataclass(frozen=True)
+class Patience:
+    """How long the driver waits for what, in seconds."""
+
+    healthy_s: float = 180  # until a version that was started answers, and the load balancer has checked it
+    drain_s: float = 120  # longer than the longest stream
+    scrape_every_s: float = 5
+
+
+@dataclass(frozen=True)
 class Sample:
     """What both versions were sent by the canary tenant, and what became of it."""
 

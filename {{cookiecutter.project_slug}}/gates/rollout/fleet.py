@@ -23,13 +23,13 @@ from gates.rig.world import NO_LIMITS, models
 from gates.rollout.version import DELAY, ERRORS, PAUSE
 
 CONFIGURATION = ROOT / "deploy" / "compose" / "haproxy.cfg"
-DELAY_S, PAUSE_S = 0.05, 0.25
+DELAY_S, PAUSE_S = 0.5, 0.25
 GOOD, NEXT, BAD, SLOW = "sha256:good", "sha256:next", "sha256:bad", "sha256:slow"
 VERSIONS = {
     GOOD: {DELAY: str(DELAY_S)},
     NEXT: {DELAY: str(DELAY_S)},
     BAD: {DELAY: str(2 * DELAY_S), ERRORS: "0.3"},
-    SLOW: {DELAY: str(2.4 * DELAY_S)},
+    SLOW: {DELAY: str(2 * DELAY_S)},
 }
 # The judge of the product, at the pace of a drill: minutes become seconds, and margins what a drill's traffic shows.
 RULES = """
@@ -66,6 +66,10 @@ def require_haproxy() -> str:
     found = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if found is None:
         raise NoHAProxy("haproxy is not installed, so this was not assessed here (Debian: apt-get install haproxy).")
+    if not CONFIGURATION.exists():
+        raise NoHAProxy(
+            "deploy/compose/haproxy.cfg is not here (another deploy_target was chosen), so nothing was drilled."
+        )
     return found
 
 
@@ -112,26 +116,24 @@ class Drilled:
 
 
 @contextmanager
-def fleet(folder: Path, database_url: str, *, stop: str = "stop", rules: str = RULES) -> Iterator[Drilled]:
+def fleet(
+    folder: Path, database_url: str, *, stop: str = "stop", drain_s: float = 60, rules: str = RULES
+) -> Iterator[Drilled]:
     """HAProxy and two free slots. `stop`: `kill` ends versions without asking them, as no fleet should."""
     haproxy = require_haproxy()
     folder.mkdir(parents=True, exist_ok=True)
     public, blue, blue_inside, green, green_inside = free_ports(5)
-    config = _configuration(folder, rules)
-    common = {
-        "ENVIRONMENT": "test", "DATABASE_URL": database_url, "CONFIG_DIR": str(config), "MODEL_PROVIDER": "offline",
-        "SESSION_SECRET": "of-a-drill-" + "x" * 32, "EMBEDDED_WORKER": "false", "LOG_LEVEL": "warning",
-        PAUSE: str(PAUSE_S), "PYTHONPATH": str(ROOT), "ENV_FILE": "",
-    }  # fmt: skip
+    config = configuration(folder, rules)
+    common = common_settings(database_url, config)
     (folder / "common.json").write_text(json.dumps(common))
     for slot, port, inside in (("blue", blue, blue_inside), ("green", green, green_inside)):
         (folder / f"{slot}.json").write_text(json.dumps({"PORT": str(port), "OPERATIONS_PORT": str(inside)}))
     for digest, settings in VERSIONS.items():
         (folder / f"{digest.replace(':', '-')}.json").write_text(json.dumps(settings))
     migrate(load_settings(database_url=database_url, environment="test"))
-    user, canary = _keys(database_url, config)
+    user, canary = keys(database_url, config)
     slots = {"blue": (blue, blue_inside), "green": (green, green_inside)}
-    (folder / "fleet.toml").write_text(_fleet_file(folder, slots, stop))
+    (folder / "fleet.toml").write_text(_fleet_file(folder, slots, stop, drain_s))
     environment = {"ROLLOUT_KEY": canary, "ROLLOUT_FLEET": str(folder / "fleet.toml"), **common}
     drilled = Drilled(folder, public, environment, user)
     drilled.releases()
@@ -145,7 +147,7 @@ def fleet(folder: Path, database_url: str, *, stop: str = "stop", rules: str = R
             [haproxy, "-db", "-f", str(CONFIGURATION)], env={**os.environ, **variables}, stdout=log, stderr=log
         )
     try:
-        wait_for((folder / "haproxy.sock").exists)
+        wait_for(lambda: _listens(balancer, folder))
         yield drilled
     finally:
         for slot in slots:
@@ -154,7 +156,22 @@ def fleet(folder: Path, database_url: str, *, stop: str = "stop", rules: str = R
         balancer.wait(30)
 
 
-def _configuration(folder: Path, rules: str) -> Path:
+def _listens(balancer: "subprocess.Popen[bytes]", folder: Path) -> bool:
+    if balancer.poll() is not None:
+        raise RuntimeError(f"haproxy ended: {(folder / 'haproxy.log').read_text()[-1_000:]}")
+    return (folder / "haproxy.sock").exists()
+
+
+def common_settings(database_url: str, config: Path) -> dict[str, str]:
+    """Of every version of a drill."""
+    return {
+        "ENVIRONMENT": "test", "DATABASE_URL": database_url, "CONFIG_DIR": str(config), "MODEL_PROVIDER": "offline",
+        "SESSION_SECRET": "of-a-drill-" + "x" * 32, "EMBEDDED_WORKER": "false", "LOG_LEVEL": "warning",
+        PAUSE: str(PAUSE_S), "PYTHONPATH": str(ROOT), "ENV_FILE": "",
+    }  # fmt: skip
+
+
+def configuration(folder: Path, rules: str) -> Path:
     """The product's, without limits, with a model whose price needs no library, and the drill's stages."""
     config = folder / "config"
     shutil.copytree(ROOT / "config", config)
@@ -167,7 +184,7 @@ def _configuration(folder: Path, rules: str) -> Path:
     return config
 
 
-def _keys(database_url: str, config: Path) -> tuple[str, str]:
+def keys(database_url: str, config: Path) -> tuple[str, str]:
     """Of somebody who uses the service, and of the canary tenant."""
 
     async def make() -> tuple[str, str]:
@@ -182,7 +199,7 @@ async def _key(runtime: Runtime) -> str:
     return (await people.person(runtime, await people.tenant(runtime), ["member"])).key
 
 
-def _fleet_file(folder: Path, slots: dict[str, tuple[int, int]], stop: str) -> str:
+def _fleet_file(folder: Path, slots: dict[str, tuple[int, int]], stop: str, drain_s: float) -> str:
     def command(*words: str) -> str:
         return json.dumps([sys.executable, "-m", *words])
 
@@ -192,7 +209,7 @@ def _fleet_file(folder: Path, slots: dict[str, tuple[int, int]], stop: str) -> s
         f"start = {command('gates.rollout.slot', 'start', str(folder))}",
         f"stop = {command('gates.rollout.slot', stop, str(folder))}",
         f"golden_cases = {command('gates.rollout.version', 'evals', 'run', '--json')}", "",
-        "[times]", "healthy_s = 120", "drain_s = 60", "scrape_every_s = 1", "",
+        "[times]", "healthy_s = 120", f"drain_s = {drain_s}", "scrape_every_s = 1", "",
     ]  # fmt: skip
     for slot, (port, inside) in slots.items():
         lines += [

@@ -1,6 +1,7 @@
 """A version of the service for drills: `python -m gates.rollout.version serve` is `app serve` with a fault of its own.
 
-DRILL_DELAY_S is added to every answer, DRILL_PAUSE_S to every piece of a stream, and DRILL_ERRORS is the share of
+DRILL_DELAY_S is the median of what is added to every answer (lognormal, as waits for models are),
+ DRILL_PAUSE_S to every piece of a stream, and DRILL_ERRORS is the share of
 requests that end with an exception. Shipped code has no switch for any of it.
 """
 
@@ -9,6 +10,7 @@ import os
 import random
 from typing import Any
 
+SPREAD = 0.6
 DELAY, PAUSE, ERRORS = "DRILL_DELAY_S", "DRILL_PAUSE_S", "DRILL_ERRORS"
 
 
@@ -23,9 +25,8 @@ class Faulty:
         if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
             await self._app(scope, receive, send)
             return
-        await asyncio.sleep(self._delay)
-        # S311: nobody has to guess it.
-        if random.random() < self._errors:  # noqa: S311
+        await asyncio.sleep(self._delay * random.lognormvariate(0, SPREAD))
+        if random.random() < self._errors:  # noqa: S311 - nobody has to guess it
             raise RuntimeError("the fault of this version")
         streams = False
 

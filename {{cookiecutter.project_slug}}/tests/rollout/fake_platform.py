@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from app.rollout.counters import Counters, ScrapeFailed
-from app.rollout.driver import Driver, Patience
-from app.rollout.platform import GoldenCases, PlatformFailed, Sample
+from app.rollout.driver import Driver
+from app.rollout.platform import GoldenCases, Patience, PlatformFailed, Sample
 from app.rollout.record import Record
 from app.rollout.rules import RolloutRules
 
