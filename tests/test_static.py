@@ -57,7 +57,7 @@ def test_the_workflow_is_valid_and_safe(projects: list[Path]) -> None:
 
 
 def test_compose_files_follow_the_specification(projects: list[Path]) -> None:
-    for file in ("compose.yaml", "deploy/compose/production.yaml"):
+    for file in ("compose.yaml", "deploy/compose/production.yaml", "deploy/compose/rollout.yaml"):
         _passes(["check-jsonschema", "--builtin-schema", "vendor.compose-spec", file], projects[0])
 
 

@@ -39,6 +39,7 @@ STARTS = {
     ("entrypoints/connection.py", "on_response_complete"): "in an empty context",
     ("db/direct.py", "__init__"): "a thread: it inherits no context",
     ("db/direct.py", "run"): "loop.run_in_executor hands over no context; runs to completion in `Database`",
+    ("rollout/synthetic.py", "send"): "threads of a command line, which ends with them",
     ("content/documents.py", "_read"): "a process, which is killed when its caller leaves",
 }
 STARTERS = frozenset({

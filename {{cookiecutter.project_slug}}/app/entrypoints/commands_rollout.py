@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.entrypoints import commands_rollout_drive as drive
 from app.entrypoints.command_context import Json
 from app.entrypoints.terminal import err, out, show
 from app.errors import RequestInvalid
@@ -26,6 +27,10 @@ rollout = typer.Typer(no_args_is_help=True, help="Rollouts of a new version.")
 @rollout.callback()
 def _group() -> None:
     """Rollouts of a new version."""
+
+
+for _command in (drive.start, drive.status, drive.abort, drive.rollback):
+    rollout.command(_command.__name__)(_command)
 
 
 @rollout.command("judge")

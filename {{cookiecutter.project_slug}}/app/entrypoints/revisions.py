@@ -13,18 +13,43 @@ def all_applied(migrations: Path, stored: Collection[str]) -> bool:
     a head that no file has, no file at all, a revision that is not a literal, or a label in place of one."""
     try:
         parents = _parents(migrations)
-    except (ValueError, SyntaxError):
+        applied = _with_ancestors(parents, stored)
+    except (ValueError, SyntaxError, KeyError):
         return False
-    applied: set[str] = set()
-    due = list(stored)
+    return bool(parents) and applied == set(parents)
+
+
+def ancestors(migrations: Path, of: Collection[str]) -> frozenset[str]:
+    """These migrations and every one before them. Raises ValueError naming one that no file has."""
+    try:
+        return frozenset(_with_ancestors(_parents(migrations), of))
+    except KeyError as error:
+        raise ValueError(f"no migration {error.args[0]} in {migrations.name}/") from None
+
+
+def _parents(migrations: Path) -> dict[str, tuple[str, ...]]:
+    """Raises ValueError and SyntaxError where a file cannot be told."""
+    parents: dict[str, tuple[str, ...]] = {}
+    for file in sorted(migrations.glob("*/*.py")):
+        read = _fields(file)
+        if "revision" not in read:
+            continue  # a module that migrations import
+        if read["revision"] in parents:
+            raise ValueError(f"{read['revision']} is there twice")
+        parents[read["revision"]] = (*_names(read.get("down_revision")), *_names(read.get("depends_on")))
+    return parents
+
+
+def _with_ancestors(parents: dict[str, tuple[str, ...]], of: Collection[str]) -> set[str]:
+    """Raises KeyError for one that is not there."""
+    found: set[str] = set()
+    due = list(of)
     while due:
         revision = due.pop()
-        if revision not in parents:
-            return False
-        if revision not in applied:
-            applied.add(revision)
+        if revision not in found:
             due += parents[revision]
-    return bool(parents) and applied == set(parents)
+            found.add(revision)
+    return found
 
 
 def heads(migrations: Path) -> list[str]:
@@ -36,19 +61,6 @@ def heads(migrations: Path) -> list[str]:
     except (ValueError, SyntaxError):
         return []
     return sorted(set(parents) - {parent for each in parents.values() for parent in each})
-
-
-def _parents(migrations: Path) -> dict[str, tuple[str, ...]]:
-    """What each migration follows and needs. Raises ValueError or SyntaxError where that is in doubt."""
-    parents: dict[str, tuple[str, ...]] = {}
-    for file in sorted(migrations.glob("*/*.py")):
-        read = _fields(file)
-        if "revision" not in read:
-            continue  # a module that migrations import
-        if read["revision"] in parents:
-            raise ValueError(f"{read['revision']} stands in two files")
-        parents[read["revision"]] = (*_names(read.get("down_revision")), *_names(read.get("depends_on")))
-    return parents
 
 
 def _fields(file: Path) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 WIDE = 100_000  # wider than any row: ids must stay whole to be copied; a narrow terminal wraps by itself
-out = Console()
-err = Console(stderr=True)
+out = Console(emoji=False)  # `sha256:100:` is no pictogram
+err = Console(stderr=True, emoji=False)
 
 
 class ArgumentUnreadable(Exception):

@@ -33,7 +33,8 @@ ELSEWHERE = {
     ("version",),  # one document: test_release.py
     ("bom",),  # one document: test_bill_of_materials.py
     ("rollout", "judge"),  # one document and no rows: tests/rollout/test_command.py
-}
+    ("rollout", "start"), ("rollout", "rollback"), ("rollout", "status"),  # of a fleet: test_drive_command.py
+}  # fmt: skip
 
 
 def _with_json() -> Iterator[tuple[str, ...]]:
