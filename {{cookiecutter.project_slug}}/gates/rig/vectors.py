@@ -3,19 +3,20 @@
 import json
 import struct
 from base64 import b64encode
+from collections.abc import Sequence
 
 from gates.rig.formats import Reply
 from gates.rig.provider import Body
 from gates.rig.world import ONE_ATTEMPT, models
 
-NAME = "probe-embedding"
+NAME = "text-embedding-3-small"  # as the requests of `make matrix` and `make fuzz` name it
 USD_PER_MTOK = 1
 USAGE = (12, 0)  # input and output tokens
 
 
-def catalogue(resilience: str = ONE_ATTEMPT) -> str:
+def catalogue(resilience: str = ONE_ATTEMPT, *, tiers: Sequence[str] = ("standard",)) -> str:
     """The models of the rig, with one for embeddings."""
-    return f"{models(resilience)}[embeddings.openai]\n{NAME} = {{ input_usd_per_mtok = {USD_PER_MTOK} }}\n"
+    return f"{models(resilience, tiers=tiers)}[embeddings.openai]\n{NAME} = {{ input_usd_per_mtok = {USD_PER_MTOK} }}\n"
 
 
 def vector(text: str, dimensions: int = 4) -> list[float]:
