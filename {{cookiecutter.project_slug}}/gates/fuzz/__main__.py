@@ -1,7 +1,8 @@
 """`make fuzz`: thousands of bodies, headers, queries and paths, for every route, by somebody who may do everything.
 
-No answer is a failure of the service, no error repeats a value that was sent, and no secret is in an answer, the log,
-error reports, traces, metrics or the audit trail. What breaks one of these is shrunk to its least.
+No answer is a failure of the service, no error but a form repeats a value that was sent, and no secret is in an answer,
+the log, error reports, traces, metrics or the audit trail. What breaks one of these is shrunk to its least. A run in
+which a route of the models never answered 2xx shows too little.
 """
 
 import http.client
@@ -11,6 +12,8 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,23 +24,30 @@ from itsdangerous import URLSafeTimedSerializer
 from rich.console import Console
 from rich.markup import escape
 
+from app.config_files import read_config
 from app.console.session import COOKIE
+from app.gateway.catalog import ModelsFile
 from app.identity.roles import Roles
+from app.settings import ROOT
 from gates import suites
 from gates.fuzz.drawn import CANARY, Drawn, requests
-from gates.fuzz.verdict import Told, leaks, reached, wrong
+from gates.fuzz.verdict import OF_MODELS, Told, done, leaks, reached, wrong
 from gates.matrix.objects import Store, seeded
 from gates.rig.canaries import Canaries, canary
 from gates.rig.databases import sqlite_databases
 from gates.rig.environment import isolate
 from gates.rig.issuer import CLIENT, issuer
 from gates.rig.people import Person
+from gates.rig.provider import says
 from gates.rig.routes import all_routes
+from gates.rig.vectors import catalogue, vectors
 from gates.rig.world import World, opened
 
 REQUESTS = 10_000
 USEFUL = 0.5  # of the requests get to a route
 CSRF = "c" * 32
+# A refusal there is the overview: with the tenant's runs, and with the form as it was filled in.
+FORMS = frozenset({f"POST /console/{name}" for name in ("approvals", "unknown/{call_id}", "keys", "key-claims")})
 THROWN = {"PUT /v1/switches/{name:path}": "switches", "PUT /v1/budgets": "budget_caps"}  # what would stop the rest
 out = Console(highlight=False)
 
@@ -102,11 +112,13 @@ class Fuzz:
         self.line.sendall(drawn.head() + drawn.body)
         answer = http.client.HTTPResponse(self.line, method=drawn.method)
         answer.begin()
-        streams = "event-stream" in (answer.getheader("content-type") or "")
+        kind = answer.getheader("content-type") or ""
+        streams = "event-stream" in kind
         body = b"" if streams else answer.read()
         if streams or answer.will_close:
             self._close()
-        return Told(answer.status, str(answer.headers).encode(), body)
+        gives_back = drawn.route in FORMS and kind.startswith("text/html")
+        return Told(answer.status, str(answer.headers).encode(), body, gives_back)
 
     def _close(self) -> None:
         if self.line is not None:
@@ -153,28 +165,41 @@ def main(
             "SENTRY_DSN": "<DSN>", "OTEL_EXPORTER_OTLP_ENDPOINT": "<SINK>",
         }  # fmt: skip
         told: dict[str, Any] = {**provider.settings, **pages, "EMBEDDED_WORKER": "false", "LOG_LEVEL": "debug"}
-        with sqlite_databases(Path(home)) as new, opened(new(), Path(home), **told) as world:
+        with sqlite_databases(Path(home)) as new, _opened(new(), Path(home), told) as world:
             fuzz = _everybody(world, secret)
             what = _play(fuzz, count, number)
             leaked = leaks(fuzz.sinks(), fuzz.secrets)
             handled = fuzz.handled()
     problems = [*([what] if what else []), *leaked]
     held, share = not problems, reached(handled) / max(1, len(handled))
-    useful = share > USEFUL
+    answered = done(fuzz.by_route, OF_MODELS)
+    never = [name for name, count in answered.items() if not count]
+    useful = share > USEFUL and not never
     _show(fuzz, share)
     suites.keep(
         suites.FUZZ, ok=held and useful, complete=count >= REQUESTS, requests=fuzz.sent.total(), seed=number,
         statuses={str(status): found for status, found in sorted(fuzz.answered.items())}, reached=round(share, 3),
-        problems=problems,
+        done=answered, problems=problems,
     )  # fmt: skip
     for problem in problems:
         out.print(f"[red]✘[/] {escape(problem)}", soft_wrap=True)
     verdict, seconds = "[green]HOLDS[/]" if held else "[red]BROKEN[/]", time.monotonic() - began
     out.print(f"{fuzz.sent.total():,} requests: {verdict} in {seconds:.0f} s")
     if held and not useful:
-        print(f"Only {share:.0%} of the requests reached a route: this shows too little.", file=sys.stderr)
+        missing = f"; never answered 2xx: {', '.join(never)}" if never else ""
+        print(f"{share:.0%} of the requests reached a route{missing}: this shows too little.", file=sys.stderr)
         raise SystemExit(2)
     raise SystemExit(0 if held else 1)
+
+
+@contextmanager
+def _opened(database_url: str, home: Path, told: dict[str, Any]) -> Iterator[World]:
+    """A world whose models answer chats and embeddings."""
+    declared = read_config(ROOT / "config" / "models.toml", ModelsFile).providers.values()
+    tiers = list(dict.fromkeys(["standard", *(tier for tiers in declared for tier in tiers)]))
+    with opened(database_url, home, catalogue=catalogue(tiers=tiers), **told) as world:
+        world.model.answers_each(lambda body: says("Something.") if "messages" in body else vectors(body))
+        yield world
 
 
 def _everybody(world: World, secret: str) -> Fuzz:
@@ -214,6 +239,8 @@ def _show(fuzz: Fuzz, share: float) -> None:
     total = max(1, fuzz.sent.total())
     by_class = Counter(f"{status // 100}xx" if status else "no answer" for status in fuzz.answered.elements())
     out.print(" · ".join(f"{name}: {count:,}" for name, count in sorted(by_class.items())))
+    answered = " · ".join(f"{name}: {count:,}" for name, count in done(fuzz.by_route, OF_MODELS).items())
+    out.print(f"answered 2xx: {escape(answered)}", soft_wrap=True)
     out.print(f"{share:.0%} got to a route's own checks or beyond, {by_class['2xx'] / total:.0%} were done")
 
 

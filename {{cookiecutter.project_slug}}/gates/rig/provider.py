@@ -108,6 +108,10 @@ class Provider:
         """What every conversation without a script of its own is answered."""
         self._default = Script(tuple(a if usage else replace(a, usage=None) for a in answers))
 
+    def answers_each(self, answer: Callable[[Body], Reply]) -> None:
+        """What every conversation without a script of its own is answered, by what it asks."""
+        self._default = Script((answer,))
+
     def fails(self, code: int, body: bytes | None = None) -> None:
         self._default = Script((status(code) if body is None else Reply(status=code, raw=body),))
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from gates.fuzz.drawn import CANARY, Drawn, requests
-from gates.fuzz.verdict import Told, leaks, reached, wrong
+from gates.fuzz.verdict import OF_MODELS, Told, done, leaks, reached, wrong
 from gates.matrix.requests import nothing
 from gates.rig.canaries import Canaries
 from gates.rig.routes import all_routes
@@ -23,6 +23,7 @@ SECRETS, PLANTED = Canaries({"the credential": SECRET}), Canaries({"what was sen
         (Told(200, b"", CANARY.encode()), b""),
         (Told(303, b"location: /console", b""), b""),
         (Told(422, b"", b'{"code": "request.invalid"}'), b'{"event": "request"}'),
+        (Told(409, b"", CANARY.encode(), gives_back=True), b""),
         (Told(0), b""),
     ],
 )
@@ -40,6 +41,7 @@ def test_what_may_be(told: Told, written: bytes) -> None:
         (Told(422, b"", CANARY.upper().encode()), b"", "repeated what was sent"),
         (Told(404, b"X-Path: " + CANARY.encode(), b""), b"", "repeated what was sent"),
         (Told(200, b"", SECRET.encode()), b"", "showed the credential"),
+        (Told(409, b"", SECRET.encode(), gives_back=True), b"", "showed the credential"),
         (Told(200), b"authorization: " + SECRET.encode(), "wrote the credential to the log"),
         (Told(200), SECRET.encode().hex().encode(), "wrote the credential to the log"),
         (Told(200), CANARY.encode(), "wrote what was sent to the log"),
@@ -60,6 +62,15 @@ def test_a_request_got_somewhere_if_a_route_took_it() -> None:
         {"route": "/v1/runs/{run_id}", "status": 404},
     ]  # fmt: skip
     assert reached(lines) == 2
+
+
+def test_what_a_route_has_done_are_its_answers_2xx_and_one_that_was_never_asked_has_done_nothing() -> None:
+    seen = {"POST /a": {200: 2, 201: 1, 303: 4, 422: 5}, "POST /b": {404: 9}}
+    assert done(seen, ["POST /a", "POST /b", "POST /c"]) == {"POST /a": 3, "POST /b": 0, "POST /c": 0}
+
+
+def test_what_a_run_must_have_done_are_routes_of_the_service() -> None:
+    assert set(OF_MODELS) <= {f"{route.method} {route.path}" for route in all_routes()}
 
 
 def _drawn(count: int, number: int) -> list[Drawn]:
