@@ -16,7 +16,7 @@ from app.settings import ROOT, load_settings
 PRODUCTION = {
     "environment": "production",
     "database_url": "postgresql://app@db/app",
-    "session_secret": "s" * 40,
+    "session_secret": "of-these-tests-alone-0123456789-abcdef",
     "model_provider": "openai",
     "model_api_key": "sk-something",
     "public_url": "https://service.example",
@@ -31,6 +31,7 @@ def test_a_complete_production_environment_is_accepted() -> None:
     ("change", "named"),
     [
         ({"session_secret": "short"}, "SESSION_SECRET"),
+        ({"session_secret": "s" * 40}, "SESSION_SECRET"),
         ({"session_secret": "development-only-not-a-secret"}, "SESSION_SECRET"),
         ({"database_url": "sqlite:///x.db"}, "DATABASE_URL"),
         ({"database_url": "mysql://db/app"}, "DATABASE_URL"),

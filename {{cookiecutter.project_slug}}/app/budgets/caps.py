@@ -21,7 +21,8 @@ USUAL: Mapping[str, Period] = {
     "member": "day",
     "run": "run",
 }  # meant without a word
-Limit = Annotated[Decimal, Field(ge=0)]
+MOST_USD = 10_000_000  # of any cap: more is a slip of the pen, and as good as none
+Limit = Annotated[Decimal, Field(ge=0, le=MOST_USD)]
 
 
 class CapsTable(BaseModel):
@@ -34,7 +35,7 @@ class CapsTable(BaseModel):
     tenant_monthly_usd: Limit = Decimal("20.00")
     member_daily_usd: Limit = Decimal("5.00")
     member_monthly_usd: Limit | None = None
-    run_usd: Decimal = Field(Decimal("0.50"), ge=0)
+    run_usd: Limit = Decimal("0.50")
     soft_step: Decimal = Field(Decimal("0.8"), gt=0, le=1, description="part of a cap from which cheaper models answer")
 
 
