@@ -2,19 +2,19 @@
 
 import signal
 import sys
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from app.entrypoints.terminal import accept_any_terminal
-from gates import attestations, dependencies, evidence, page, report, run, screen, subject, suites
+from gates import dependencies, page, report, run, screen
 from gates.attestations import AttestationsUnreadable
 from gates.catalogue import ROOT, Catalogue, CatalogueInvalid
 from gates.evidence import EvidenceUnreadable
 from gates.run import ProofsBroken, Selection
-from gates.sabotage import Kills, KillsUnreadable
-from gates.scorecard import EXIT, Scorecard, judge
+from gates.sabotage import KillsUnreadable
+from gates.scorecard import EXIT
+from gates.standing import scorecard
 
 CANNOT_JUDGE = EXIT["CANNOT JUDGE"]
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
@@ -64,26 +64,6 @@ def _judged(catalogue: Catalogue, gate: str) -> None:
     written = report.write(card)
     screen.show(card, written)
     sys.exit(EXIT[card.decision])
-
-
-def scorecard(catalogue: Catalogue, gate: str = "") -> Scorecard:
-    """The scorecard of the evidence, attestations and sabotage that lie in this folder."""
-    now = datetime.now(UTC)
-    if not evidence.FILE.exists():
-        raise EvidenceUnreadable("there is no evidence here; run: make gates")
-    kills = Kills.load()
-    this = subject.current()
-    return judge(
-        catalogue,
-        evidence.read(),
-        attestations.load(catalogue, now.date()),
-        {control: kills.uncaught(control) for control in catalogue.controls},
-        this,
-        now,
-        gates=catalogue.named(gate),
-        suites=suites.passed(this, now),
-        assessed=suites.assessed(this, now),
-    )
 
 
 def main() -> None:

@@ -4,11 +4,10 @@ Level 5 asks for those from outside: one counts if it was run whole and holds, o
 """
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from app.db.base import utc_now
 from gates import evidence, subject
 from gates.subject import Subject
 
@@ -22,7 +21,7 @@ FRESH = timedelta(days=7)
 
 def keep(file: Path, *, ok: bool, complete: bool, **found: Any) -> None:
     """Write down what a suite found, when, and on which code."""
-    verdict = {"ok": ok, "complete": complete, "mode": "guarded", "at": utc_now().isoformat(), **found}
+    verdict = {"ok": ok, "complete": complete, "mode": "guarded", "at": datetime.now(UTC).isoformat(), **found}
     file.parent.mkdir(exist_ok=True)
     told = json.dumps({**verdict, "subject": subject.current().as_dict()}, indent=1, ensure_ascii=False)
     file.write_text(told + "\n", encoding="utf-8")
