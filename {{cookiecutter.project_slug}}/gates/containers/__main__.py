@@ -79,7 +79,7 @@ def main(
         suites.CONTAINERS, ok=not report.failed, complete=True, checked=report.checked, failed=report.failed,
         engine=engine.program,
     )  # fmt: skip
-    print(f"{'BROKEN' if report.failed else 'HOLDS'}: {len(report.failed)} of {report.checked} checks found something")
+    print(f"{'BROKEN' if report.failed else 'HOLDS'}: {report.checked} checks, {len(report.failed)} faults")
     raise SystemExit(1 if report.failed else 0)
 
 
@@ -87,9 +87,9 @@ def _examine(engine: Engine, name: str, folder: Path, report: Report) -> None:
     image, source = f"{name}:first", commit()
     label = f"--build-arg=SOURCE_COMMIT={source}"
     first, values = prepared(folder / "first", 0o022)
+    second, _ = prepared(folder / "second", 0o077)
     print(f"test-containers: {engine.program} builds the image twice, the second time under umask 077", flush=True)
     engine.build(first, image, label)
-    second, _ = prepared(folder / "second", 0o077)
     engine.build(second, f"{name}:second", label, "--no-cache")
     found, again = checks.files(engine, image), checks.files(engine, f"{name}:second")
     canaries = Canaries(values)
