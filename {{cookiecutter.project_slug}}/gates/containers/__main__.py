@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import typer
 
-from gates import suites
+from gates import subject, suites
 from gates.containers import checks
 from gates.containers.checks import Check
 from gates.containers.engine import Engine, EngineFailed, EngineMissing
@@ -65,7 +65,7 @@ def main(
         print(f"test-containers: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     name = f"gates-{uuid4().hex[:8]}"
-    report = Report()
+    report, code = Report(), subject.current()
     with tempfile.TemporaryDirectory(prefix="containers-") as folder:
         try:
             _examine(engine, name, Path(folder), report)
@@ -75,9 +75,10 @@ def main(
         finally:
             if not keep:
                 engine.run("rmi", "--force", f"{name}:first", f"{name}:second", *_tags(name))
+    # Complete only if the code is still that which was built: what is kept says of which code it is.
     suites.keep(
-        suites.CONTAINERS, ok=not report.failed, complete=True, checked=report.checked, failed=report.failed,
-        engine=engine.program,
+        suites.CONTAINERS, ok=not report.failed, complete=subject.current() == code, checked=report.checked,
+        failed=report.failed, engine=engine.program,
     )  # fmt: skip
     print(f"{'BROKEN' if report.failed else 'HOLDS'}: {report.checked} checks, {len(report.failed)} faults")
     raise SystemExit(1 if report.failed else 0)
