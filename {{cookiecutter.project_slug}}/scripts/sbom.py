@@ -8,6 +8,7 @@ whose lines Python runs at every start without an import. Exit 1 where they diff
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from importlib.metadata import distributions
 found = [[each.metadata["Name"], each.version] for each in distributions(path=site.getsitepackages())]
 print(json.dumps({"installed": found, "folders": site.getsitepackages()}))
 """
-# Each with what it is for; the service's own is a path and nothing else, and is looked at for that.
+# Each with what it is for; the service's own is a folder and nothing else, and is looked at for that.
 KNOWN_PTH = {
     "_virtualenv.pth": "of virtualenv",
     "distutils-precedence.pth": "of setuptools",
@@ -69,8 +70,15 @@ def unexpected_pth(folders: list[Path]) -> Iterator[str]:
 
 
 def _is_path_of_the_service(file: Path) -> bool:
-    """Whether it is the editable installation of this service: its folder, and no statement."""
-    return file.read_text(encoding="utf-8").strip() == str(ROOT)
+    """Whether it is the editable installation of this service: one line, the folder of a project of this name."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    project = Path(lines[0]) / "pyproject.toml" if len(lines) == 1 else Path()
+    return project.is_file() and _name(project) == _name(ROOT / "pyproject.toml")
+
+
+def _name(project: Path) -> str:
+    name: str = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["name"]
+    return name
 
 
 def _normal(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,11 @@ from typing import Any
 
 BUILD_SECONDS = 1_800
 SECONDS = 300
-NONE = "no container engine works here: install docker or podman, or name one (CONTAINER_ENGINE=/usr/bin/podman)"
+PLUGIN_SINCE = 23  # release notes of Docker Engine 23.0
+NONE = (
+    "no container engine works here: install docker (with buildx, its daemon running) or podman, or name one "
+    "(CONTAINER_ENGINE=/usr/bin/podman)"
+)
 
 
 class EngineMissing(Exception):
@@ -27,6 +32,7 @@ class EngineFailed(Exception):
 class Engine:
     program: str
     build_options: tuple[str, ...] = ()
+    is_podman: bool = False  # by what it says: a command named docker may be podman's
 
     @classmethod
     def find(cls, build_options: Sequence[str] = ()) -> "Engine":
@@ -35,12 +41,8 @@ class Engine:
         for name in [named] if named else ["docker", "podman"]:
             program = shutil.which(name)
             if program and _works(program):
-                return cls(program, tuple(build_options))
+                return cls(program, tuple(build_options), is_podman="podman" in _said(program, "--version").lower())
         raise EngineMissing(f"{named} does not work here" if named else NONE)
-
-    @property
-    def is_podman(self) -> bool:
-        return "podman" in Path(self.program).name
 
     def run(self, *arguments: str, seconds: int = SECONDS) -> "subprocess.CompletedProcess[str]":
         environment = {**os.environ, "DOCKER_BUILDKIT": "1"}  # the cache mounts of the Dockerfile need it
@@ -82,8 +84,17 @@ class Engine:
 
 
 def _works(program: str) -> bool:
-    try:
-        done = subprocess.run([program, "info"], capture_output=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+    """Whether it answers, and can build: BuildKit is a plugin of docker's from version 23 on, and built in before."""
+    if not _said(program, "info"):
         return False
-    return done.returncode == 0
+    docker = re.match(r"Docker version (\d+)", _said(program, "--version"))
+    return docker is None or int(docker[1]) < PLUGIN_SINCE or bool(_said(program, "buildx", "version"))
+
+
+def _said(program: str, *arguments: str) -> str:
+    """What it prints; empty where it fails."""
+    try:
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
