@@ -58,11 +58,33 @@ class Restored:
     report: Report
     settings: Settings
 
+    def broken_after(self, statement: str) -> dict[str, list[str]]:
+        """What each check finds once the owner has carried this out."""
+        with psycopg.connect(str(self.settings.migration_database_url), autocommit=True) as connection:
+            connection.execute(b"SET app.tenant_id = '*'")
+            connection.execute(statement.encode())
+        return {each.check: each.broken for each in _inside(self.settings)}
+
+
+def damage() -> dict[str, str]:
+    """By check: what it must notice."""
+    return {
+        "audit chains": "UPDATE audit_events SET actor = 'somebody else' WHERE sequence = 1",
+        "ledger against calls": "UPDATE budget_windows SET spent_micro = spent_micro + 1 WHERE scope = 'run'",
+        "rows of runs": "DELETE FROM runs",
+    }
+
 
 @contextmanager
-def drill(folder: Path) -> Iterator[Restored]:
+def drill() -> Iterator[Restored]:
     """Do it all; yields with the restored database still running."""
-    folder.chmod(0o755)
+    with tempfile.TemporaryDirectory(prefix="restore-drill-") as name, _drilled(Path(name)) as restored:
+        yield restored
+
+
+@contextmanager
+def _drilled(folder: Path) -> Iterator[Restored]:
+    folder.chmod(0o755)  # the server has a user of its own
     archive, base, scratch = (_owned(folder / name) for name in ("archive", "base", "scratch"))
     primary = _server(folder / "primary", archive)
     try:
@@ -138,6 +160,8 @@ def _restored(base: Path, scratch: Path, archive: Path, moment: datetime) -> Any
     """A server on a copy of the base backup, replayed up to the moment."""
     user = base.stat().st_uid, base.stat().st_gid
     shutil.copytree(base, scratch, dirs_exist_ok=True)
+    for lock in scratch.glob(".s.PGSQL.*"):  # the wheel's server has its socket in its folder
+        lock.unlink()
     (scratch / "recovery.signal").touch()
     _configure(
         scratch,
@@ -185,7 +209,8 @@ def _ran(service: Service, person: Person, what: str) -> str:
 
 def _now(url: str) -> datetime:
     with psycopg.connect(url) as connection:
-        return _one(connection.execute("SELECT clock_timestamp()").fetchone())
+        now: datetime = _one(connection.execute("SELECT clock_timestamp()").fetchone())
+        return now
 
 
 def _lose(server_url: str, archive: Path) -> None:
@@ -225,7 +250,7 @@ def _inside(settings: Settings) -> list[Finding]:
 
 def main() -> int:
     isolate()
-    with tempfile.TemporaryDirectory(prefix="restore-drill-") as name, drill(Path(name)) as restored:
+    with drill() as restored:
         report = restored.report
     print(json.dumps({**asdict(report), "good": report.good}, indent=1))
     told = f"RPO {report.rpo_s:.1f} s (of a lost server: at most {ARCHIVE_TIMEOUT.total_seconds():g}), "

@@ -74,5 +74,5 @@ def _orphans(connection: sa.Connection) -> Finding:
     return Finding("rows of runs", _count(connection, sa.select(sa.func.count()).select_from(Run)), broken)
 
 
-def _count(connection: sa.Connection, query: sa.Select[tuple[int]]) -> int:
+def _count(connection: sa.Connection, query: sa.Select[int]) -> int:
     return connection.scalar(query) or 0
