@@ -4,6 +4,7 @@ The released code is stood in for by its contract: what its models know of each 
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from gates import schema_contract
 from gates.proof import Proof, control
 from gates.rig.databases import NewDatabase, owner_of, settings_on
 
+GIVES_UP_WITHIN_S = 120  # many times the limit of a wait for a lock
 NEW = "zz"  # of no row of a new database, and short enough for every column
 VALUES: Mapping[str, Any] = {
     "VARCHAR": NEW, "TEXT": NEW, "JSON": {}, "BIGINT": 1, "INTEGER": 1, "BOOLEAN": False, "DOUBLE PRECISION": 1.0,
@@ -132,18 +134,22 @@ def test_a_migration_that_is_in_the_way_gives_up_whole(
         schema.migrate(settings)
         schema.require_current(settings)
     command.downgrade(schema.alembic_config(settings), "t0011")
-    with psycopg.connect(url) as reader:  # a long transaction of the service's
+    # A long transaction of the service's; where the migration waits for it, it ends.
+    with ThreadPoolExecutor(1) as beside, psycopg.connect(url) as reader:
         pid = reader.info.backend_pid
         reader.execute("SELECT count(*) FROM model_calls")
         try:
-            schema.migrate(settings)
+            beside.submit(schema.migrate, settings).result(GIVES_UP_WITHIN_S)
             said = "it was applied"
+        except TimeoutError:
+            said = "it waits"
         except migration_limits.MigrationGaveUp as error:
             said = str(error)
+        finally:
+            reader.rollback()
         proof.holds("gives-up", "no lock within" in said, said)
         proof.holds("names-the-holder", f"process {pid} of role {reader.info.user}" in said, said)
         proof.holds("names-the-holder", "model_calls" in said, said)
-        reader.rollback()
     with psycopg.connect(owner_of(url)) as owner:
         stored = owner.execute("SELECT version_num FROM alembic_version WHERE version_num LIKE 't%'").fetchall()
         proof.same("nothing-half-done", stored, [("t0011",)])
