@@ -37,7 +37,6 @@ from app.setting_types import (
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVELOPMENT_SECRET = "development-only-not-a-secret"  # noqa: S105 - refused outside development
-LEAST_DIFFERENT = 8  # characters of a secret: 32 random ones, of hexadecimal digits even, nearly never have fewer
 
 
 def sqlite_url(file: Path) -> str:
@@ -243,7 +242,7 @@ class Settings(Artefact):
             return []
         problems = []
         secret = self.session_secret.get_secret_value()
-        if secret == DEVELOPMENT_SECRET or len(secret) < 32 or len(set(secret)) < LEAST_DIFFERENT:
+        if secret == DEVELOPMENT_SECRET or len(secret) < 32 or len(set(secret)) < 8:  # hexadecimal ones have more
             problems.append("SESSION_SECRET: set a random value of at least 32 characters")
         if self.is_sqlite:
             problems.append("DATABASE_URL: SQLite is for development; use postgresql://")

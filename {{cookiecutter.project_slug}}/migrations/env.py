@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 from typing import Literal
 
+import sqlalchemy as sa
 from alembic import context
 
 import app
@@ -11,9 +12,8 @@ from app.db.base import Base, UtcDateTime
 from app.db.connections import sync_engine
 from app.db.tenancy import AllTenants
 from app.db.walls import SETTING
+from app.entrypoints import migration_limits
 from app.settings import load_settings
-
-LOCK_TIMEOUT_MS = 5_000  # a migration that waits for a lock blocks everybody behind it
 
 
 def _import_models() -> None:
@@ -36,23 +36,29 @@ def run() -> None:
     _import_models()
     url = context.config.attributes.get("database_url") or load_settings().owner_database_url
     engine = sync_engine(url)
-    with engine.connect() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
-            connection.exec_driver_sql(f"SET {SETTING} = '{AllTenants.tenant_id}'")  # a migration may move any row
-            connection.commit()
-        context.configure(
-            connection=connection,
-            target_metadata=Base.metadata,
-            include_object=_owned,
-            render_as_batch=connection.dialect.name == "sqlite",
-            compare_type=True,
-            render_item=_rendered,
-        )
-        with context.begin_transaction():
-            context.run_migrations()
+    try:
+        with engine.connect() as connection:
+            _migrate(connection)
+    finally:
+        engine.dispose()
+
+
+def _migrate(connection: sa.Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        migration_limits.apply(connection)
+        connection.exec_driver_sql(f"SET {SETTING} = '{AllTenants.tenant_id}'")  # a migration may move any row
         connection.commit()
-    engine.dispose()
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        include_object=_owned,
+        render_as_batch=connection.dialect.name == "sqlite",
+        compare_type=True,
+        render_item=_rendered,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+    connection.commit()
 
 
 run()

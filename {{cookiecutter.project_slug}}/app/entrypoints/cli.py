@@ -117,7 +117,8 @@ def _expected() -> tuple[type[Exception], ...]:
     from app.db.sessions import SessionsShared  # noqa: PLC0415
     from app.db.sqlite_version import SqliteTooOld  # noqa: PLC0415
     from app.db.walls import RoleNotMade, RoleTooStrong  # noqa: PLC0415
-    from app.entrypoints import listening, schema  # noqa: PLC0415
+    from app.entrypoints import listening, migration_limits, schema  # noqa: PLC0415
+    from app.entrypoints.sqlite_backup import BackupRefused  # noqa: PLC0415
     from app.errors import AppError  # noqa: PLC0415
     from app.gateway.providers import ProviderNotInstalled  # noqa: PLC0415
     from app.gateway.retirement import ModelRetired  # noqa: PLC0415
@@ -136,7 +137,9 @@ def _expected() -> tuple[type[Exception], ...]:
         ModelRetired,
         schema.SchemaBehind,
         schema.MigrationFailed,
+        migration_limits.MigrationGaveUp,
         listening.CannotListen,
+        BackupRefused,
         ToolServersInvalid,
         AppError,
     )

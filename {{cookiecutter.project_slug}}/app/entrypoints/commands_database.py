@@ -1,5 +1,6 @@
-"""Which environment the database belongs to."""
+"""The database itself: whose it is, whether it is whole, a copy of it."""
 
+from pathlib import Path
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -12,8 +13,10 @@ from app.db.connections import sync_engine
 from app.db.database_environment import DatabaseIdentity, WrongEnvironment
 from app.db.tenancy import ALL_TENANTS
 from app.db.walls import SETTING
-from app.entrypoints.command_context import DryRun, Json, operator
-from app.entrypoints.terminal import out, show
+from app.entrypoints.command_context import DryRun, Json, operator, with_runtime
+from app.entrypoints.consistency import findings
+from app.entrypoints.sqlite_backup import BackupRefused, back_up
+from app.entrypoints.terminal import err, out, show
 from app.identity.models import ApiKey, KeyClaim
 from app.settings import Settings, load_settings
 from app.switches.models import Switch
@@ -60,6 +63,27 @@ def adopt(
         f"{done} the database from {before.environment} to {settings.environment}. Its API keys are revoked, and the "
         f"switch {HALT} is on. Let runs work again: app switch off {HALT} --reason …"
     )
+
+
+@database.command("check")
+def check(as_json: Json = False) -> None:
+    """Verify audit chains, the ledger against calls, and that rows have their runs; exit 1 where one does not hold."""
+    found = with_runtime(findings)
+    rows = [{"check": each.check, "looked_at": each.looked_at, "broken": each.broken} for each in found]
+    show(rows, as_json=as_json, empty="")
+    if any(each.broken for each in found):
+        err.print("The database does not hold together: keep it, and its backups, as they are.", style="red")
+        raise typer.Exit(1)
+
+
+@database.command("backup")
+def backup(file: Path) -> None:
+    """Copy an SQLite database to a new file while the service works. PostgreSQL: docs/backup.md."""
+    settings = load_settings()
+    if not settings.is_sqlite:
+        raise BackupRefused("PostgreSQL is backed up by its own tools, pg_basebackup and a WAL archive: docs/backup.md")
+    size = back_up(settings.sqlite_file, file)
+    out.print(f"Copied the database to {file} ({size} bytes).", highlight=False)
 
 
 def _recorded(connection: sa.Connection) -> DatabaseIdentity:

@@ -13,7 +13,7 @@ from app.db import database_environment, walls
 from app.db.base import Base
 from app.db.connections import sync_engine
 from app.db.sessions import require_own_sessions
-from app.entrypoints import revisions
+from app.entrypoints import migration_limits, revisions
 from app.entrypoints.release import stored_revisions
 from app.runs.engine import migrate_engine
 from app.settings import ROOT, Settings
@@ -45,14 +45,15 @@ def alembic_config(settings: Settings) -> "Config":
 def migrate(settings: Settings) -> None:
     """Apply every migration of both roots and of the durable engine. Safe to repeat, and to run several at once.
 
-    Raises MigrationFailed, SessionsShared, and WrongEnvironment before anything is changed."""
+    Raises MigrationFailed, MigrationGaveUp, SessionsShared, and WrongEnvironment before anything is changed."""
     if settings.migration_database_url is None:
         require_sessions(settings)
     elif not settings.is_sqlite:
         require_own_sessions(settings.owner_database_url, "MIGRATION_DATABASE_URL")
     with one_at_a_time(settings):
         _with_connection(settings.owner_database_url, lambda each: _require_not_anothers(each, settings.environment))
-        _migrate(settings)
+        with migration_limits.explained(settings.owner_database_url):
+            _migrate(settings)
 
 
 def _migrate(settings: Settings) -> None:
@@ -104,7 +105,11 @@ def _service_role(settings: Settings) -> str | None:
 
 
 def _as_owner(settings: Settings, work: Callable[[sa.Connection, URL], None]) -> None:
-    _with_connection(settings.owner_database_url, lambda each: work(each, make_url(settings.database_url)))
+    def limited(connection: sa.Connection) -> None:
+        migration_limits.apply(connection)
+        work(connection, make_url(settings.database_url))
+
+    _with_connection(settings.owner_database_url, limited)
 
 
 def _with_connection(url: str, work: Callable[[sa.Connection], None]) -> None:
