@@ -75,7 +75,7 @@ def _serving(state: State) -> str:
 
 
 @pytest.mark.timeout(900)
-@control("DEP-07", cases=12, slow=True)
+@control("DEP-07", cases=12)
 def test_a_bad_version_is_taken_back_by_itself_and_a_good_one_goes_through(
     proof: Proof, new_postgres: NewDatabase, tmp_path: Path
 ) -> None:
@@ -123,7 +123,7 @@ def test_the_judge_aborts_hardly_a_good_release_and_promotes_none_without_proof(
 
 
 @pytest.mark.timeout(900)
-@control("DEP-02", cases=7, slow=True)
+@control("DEP-02", cases=7)
 def test_a_rollback_under_load_fails_nothing_and_is_refused_where_the_older_cannot_read(
     proof: Proof, new_postgres: NewDatabase, tmp_path: Path
 ) -> None:
