@@ -60,14 +60,14 @@ def _fleet(new_postgres: NewDatabase, folder: Path) -> Iterator[Direct]:
         fleet.close()
 
 
-def _rolled_out(fleet: Direct, folder: Path, digest: str, **how: bool) -> State:
+def _rolled_out(fleet: Direct, folder: Path, digest: str, *, staged: bool = True) -> State:
     record = Record(folder / "rollouts")
 
     def incident(state: State) -> None:
         report.open_incident(record, state, "now")
 
     with fleet.driver(record.folder, incident) as driver:
-        return driver.roll_out(digest, **how)
+        return driver.roll_out(digest, staged=staged)
 
 
 def _serving(state: State) -> str:
