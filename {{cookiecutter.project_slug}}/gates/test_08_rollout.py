@@ -75,13 +75,13 @@ def _serving(state: State) -> str:
 
 
 @pytest.mark.timeout(900)
-@control("DEP-07", cases=12, slow=True)
+@control("DEP-07", cases=14)
 def test_a_bad_version_is_taken_back_by_itself_and_a_good_one_goes_through(
     proof: Proof, new_postgres: NewDatabase, tmp_path: Path
 ) -> None:
     with _fleet(new_postgres, tmp_path) as fleet:
         _rolled_out(fleet, tmp_path, OLD)
-        with fleet.users(asking=3, streaming=2):
+        with fleet.users(asking=3, streaming=4):
             with proof.positive("a good version goes through"):
                 state = _rolled_out(fleet, tmp_path, NEW)
                 assert (_serving(state), state.reason) == (NEW, "")
@@ -89,6 +89,7 @@ def test_a_bad_version_is_taken_back_by_itself_and_a_good_one_goes_through(
             proof.same("drained", dict(fleet.failed), {}, "what users saw of it:")
             for digest, why in ((BAD, "errors"), (WORSE, "golden_cases")):
                 state = _rolled_out(fleet, tmp_path, digest)
+                proof.same("drained", fleet.open_at_stop[-1], 0, f"{why}: requests that were open when it ended:")
                 proof.same("bad-comes-back", _serving(state), NEW, why)
                 proof.holds("bad-comes-back", why in state.reason, state.reason)
                 proof.same("traffic-back", [slot for slot, weight in fleet.weights.items() if weight], _slots(state))
@@ -123,7 +124,7 @@ def test_the_judge_aborts_hardly_a_good_release_and_promotes_none_without_proof(
 
 
 @pytest.mark.timeout(900)
-@control("DEP-02", cases=7, slow=True)
+@control("DEP-02", cases=7)
 def test_a_rollback_under_load_fails_nothing_and_is_refused_where_the_older_cannot_read(
     proof: Proof, new_postgres: NewDatabase, tmp_path: Path
 ) -> None:

@@ -90,7 +90,10 @@ def _drills(folder: Path, database_url: str, database_for_kills: str, connection
         results.append(_must(slow, ends="aborted", failed=0, cut=0))
     with fleet(folder / "kills", database_for_kills, stop="kill", drain_s=0.1) as drilled:
         drilled.run("start", GOOD)
-        kills = _drill(drilled, "control: kill, no drain", "start", NEXT, **how)
+        # As if NEXT had served before: without stages, as the old version is under load until it ends.
+        state = drilled.record.load()
+        drilled.record.save(state.model_copy(update={"previous": [NEXT]}))
+        kills = _drill(drilled, "control: kill, no drain", "rollback", "--to", NEXT, **how)
         if not (kills.counts.failures + kills.counts.cut):
             kills.wrong.append("nothing failed: this drill notices nothing")
         results.append(kills)
