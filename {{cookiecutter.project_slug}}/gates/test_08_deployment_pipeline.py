@@ -73,7 +73,7 @@ def deployable(tmp_path: Path) -> Project:
 
 
 @pytest.mark.timeout(600)
-@control("DEP-06", cases=31, slow=True)
+@control("DEP-06", cases=31)
 def test_no_job_deploys_without_a_fresh_go_for_that_image(proof: Proof, deployable: Project, target: Target) -> None:
     with proof.positive("what is proven and signed reaches staging, is tried there, and reaches production"):
         ended = deployable.run(JOBS)
