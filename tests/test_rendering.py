@@ -28,7 +28,10 @@ ONLY_WITH = {
     ".github": ("ci", "github"),
     ".gitlab-ci.yml": ("ci", "gitlab"),
 }
-EXECUTABLE = {"scripts/install", "scripts/make-env", "scripts/first-commit", "scripts/no-conflicts", "scripts/update"}
+EXECUTABLE = {
+    "scripts/install", "scripts/make-env", "scripts/first-commit", "scripts/no-conflicts", "scripts/propose",
+    "scripts/release", "scripts/update",
+}  # fmt: skip
 
 
 def _files(project: Path) -> set[str]:

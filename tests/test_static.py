@@ -49,10 +49,10 @@ def test_yaml_is_well_formed(projects: list[Path]) -> None:
         _passes(["yamllint", "--strict", "--config-data", YAMLLINT, "."], project)
 
 
-def test_the_workflow_is_valid_and_safe(projects: list[Path]) -> None:
-    workflow = ".github/workflows/ci.yaml"
-    _passes(["check-jsonschema", "--builtin-schema", "vendor.github-workflows", workflow], projects[0])
-    _passes(["zizmor", "--offline", "--no-progress", workflow], projects[0])
+def test_the_workflows_are_valid_and_safe(projects: list[Path]) -> None:
+    workflows = [str(path.relative_to(projects[0])) for path in (projects[0] / ".github" / "workflows").iterdir()]
+    _passes(["check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows], projects[0])
+    _passes(["zizmor", "--offline", "--no-progress", *workflows], projects[0])
     _passes(["check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", ".gitlab-ci.yml"], projects[1])
 
 
@@ -68,7 +68,7 @@ def test_the_dockerfile_and_the_shell_scripts_pass(projects: list[Path]) -> None
         for path in (projects[0] / "scripts").iterdir()
         if path.is_file() and path.read_text().startswith("#!/usr/bin/env bash")
     ]
-    assert len(scripts) == 5
+    assert len(scripts) == 7
     _passes(["shellcheck", *scripts], projects[0])
 
 

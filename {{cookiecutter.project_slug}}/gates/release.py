@@ -1,6 +1,6 @@
 """`python -m gates.release`: the deploy gate of a pipeline, and what it needs. Exit 0 go, 1 not, 2 cannot be told.
 
-Gate: deployment. Apart from `python -m gates`, because it needs no part of the service and is asked often.
+Apart from `python -m gates`, because it needs no part of the service and is asked often. Gate: deployment.
 """
 
 import sys

@@ -24,11 +24,6 @@ def _signed_again(project: Project) -> None:
     (project.store / SEAL).write_text(signed)
 
 
-def _edited(project: Project) -> None:
-    project.prove(status="FAIL", assertion="holds", detail="it does not")
-    project.edit('"FAIL"', '"PASS"', project.evidence)
-
-
 def _forged(project: Project) -> None:
     """A scorecard that says GO lies beside evidence that does not."""
     project.prove(status="FAIL", assertion="holds", detail="it does not")
@@ -41,21 +36,12 @@ def _another_commit(project: Project) -> None:
     project.commit()
 
 
-def _garbled(project: Project) -> None:
-    project.evidence.write_text("{}\n")
-    project.sign()
-
-
 SPOILT: list[tuple[str, str, Spoil]] = [
-    ("red", "TST-01: holds: it does not", lambda p: p.prove(status="FAIL", assertion="holds", detail="it does not")),
     ("red", "TST-01: holds: it does not", _forged),
     ("stale", "older than 24 hours", lambda p: p.prove(age=timedelta(hours=25))),
-    ("stale", "older than 24 hours", lambda p: p.prove(age=timedelta(hours=-2))),
     ("wrong-commit", "the evidence is of commit", _another_commit),
-    ("edited", "changed after it was bound", _edited),
     ("edited", "changed after it was bound", _signed_again),
     ("missing", "there is no evidence here", lambda p: p.evidence.unlink()),
-    ("missing", "evidence.jsonl, line 1", _garbled),
     ("unsigned", "no signatures found", lambda p: (p.store / "signature").unlink()),
     ("unsigned", "no signatures found", lambda p: (p.store / "slsaprovenance1").unlink()),
     ("unsigned", "no signatures found", lambda p: (p.store / SEAL).unlink()),
@@ -72,8 +58,7 @@ def deployable(tmp_path: Path) -> Project:
     return made
 
 
-@pytest.mark.timeout(600)
-@control("DEP-06", cases=31, slow=True)
+@control("DEP-06", cases=21)
 def test_no_job_deploys_without_a_fresh_go_for_that_image(proof: Proof, deployable: Project, target: Target) -> None:
     with proof.positive("what is proven and signed reaches staging, is tried there, and reaches production"):
         ended = deployable.run(JOBS)
@@ -85,9 +70,7 @@ def test_no_job_deploys_without_a_fresh_go_for_that_image(proof: Proof, deployab
         spoil(deployable)
         _refused(proof, deployable, assertion, why)
     deployable.prove()
-    for digest, why in ((ANOTHER, f"of the image {DIGEST}"), ("latest", "not the digest of an image")):
-        _refused(proof, deployable, "wrong-digest", why, digest)
-    deployable.prove()
+    _refused(proof, deployable, "wrong-digest", f"of the image {DIGEST}", ANOTHER)
     for broken in ({"BROKEN": "staging"}, {"E2E_EXIT": "1"}):
         deployable.run(JOBS, **broken)
         proof.same("staging-first", [call for call in deployable.reached if call.startswith("prod")], [], broken)
