@@ -3,6 +3,8 @@
 `python -m scripts.sbom OUT PYTHON` writes the bill of the environment of PYTHON with cyclonedx-py, reproducibly (no
 time, no random number), compares it with what that environment holds by its own metadata, and looks for `.pth` files,
 whose lines Python runs at every start without an import. Exit 1 where they differ, one sentence for each difference.
+
+Gate: security.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""The migrations of this code, read without the migration library: serving only asks whether all are applied."""
+"""The migrations of this code, read without the migration library: serving only asks whether all are applied.
+
+Gate: deployment.
+"""
 
 import ast
 from collections.abc import Collection

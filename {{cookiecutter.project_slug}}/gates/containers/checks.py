@@ -84,7 +84,7 @@ def configuration(engine: Engine, image: str, commit: str) -> Iterator[str]:
     config = engine.inspected(image)["Config"]
     if config.get("User") != USER:
         yield f"it runs as {config.get('User') or 'root'} and not as {USER}"
-    if not (config.get("Healthcheck") or {}).get("Test"):
+    if not health_check(engine, image):
         yield "it has no health check"
     label = (config.get("Labels") or {}).get("org.opencontainers.image.revision")
     if label != commit:
@@ -92,6 +92,12 @@ def configuration(engine: Engine, image: str, commit: str) -> Iterator[str]:
     for variable in config.get("Env") or ():
         if SECRET_NAME.search(variable.partition("=")[0]):
             yield f"its environment has {variable.partition('=')[0]}"
+
+
+def health_check(engine: Engine, image: str) -> list[str]:
+    """Its command as the engine has it: docker says it in one place, podman in another."""
+    told = engine.inspected(image)
+    return list((told["Config"].get("Healthcheck") or told.get("HealthCheck") or {}).get("Test") or ())
 
 
 def files(engine: Engine, image: str) -> Files:
@@ -157,7 +163,7 @@ def _in_layer(layer: tarfile.TarFile, canaries: Canaries) -> Iterator[str]:
 
 def health_fails_when_nothing_serves(engine: Engine, image: str) -> Iterator[str]:
     """A health check that is always well says nothing."""
-    test = engine.inspected(image)["Config"]["Healthcheck"]["Test"]
+    test = health_check(engine, image)
     with engine.running(image, "--network=none", command=["python", "-c", "import time; time.sleep(300)"]) as name:
         if engine.run("exec", name, *test[1:]).returncode == 0:
             yield "its health check says healthy where nothing serves"
