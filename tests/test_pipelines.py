@@ -30,10 +30,11 @@ RIGHTS = {
     "weekly/template": PROPOSES,
 }
 Jobs = dict[str, dict[str, Any]]
+Workflows = dict[str, dict[Any, Any]]  # by name
 
 
 @pytest.fixture(scope="module")
-def github(bake: Bake) -> dict[str, dict[str, Any]]:
+def github(bake: Bake) -> Workflows:
     """The workflows by name."""
     folder = bake(ci="github") / ".github" / "workflows"
     assert {path.stem for path in folder.iterdir()} == set(WORKFLOWS)
@@ -46,7 +47,7 @@ def gitlab(bake: Bake) -> Jobs:
     return {name: job for name, job in pipeline.items() if name not in NOT_JOBS and not name.startswith(".")}
 
 
-def _all_jobs(github: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _all_jobs(github: Workflows) -> Iterator[tuple[str, dict[str, Any]]]:
     for workflow, document in github.items():
         for name, job in document["jobs"].items():
             yield f"{workflow}/{name}", job
@@ -61,7 +62,7 @@ def _environment(job: dict[str, Any]) -> str:
     return str(found["name"] if isinstance(found, dict) else found)
 
 
-def test_both_pipelines_do_the_same_steps_in_the_same_order(github: dict[str, dict[str, Any]], gitlab: Jobs) -> None:
+def test_both_pipelines_do_the_same_steps_in_the_same_order(github: Workflows, gitlab: Jobs) -> None:
     at_github: dict[str, list[str]] = {}
     for name, job in _all_jobs(github):
         commands = at_github.setdefault(name.partition("/")[2], _commands(job))
@@ -70,9 +71,7 @@ def test_both_pipelines_do_the_same_steps_in_the_same_order(github: dict[str, di
     assert at_github == {name: job["script"] for name, job in gitlab.items()}
 
 
-def test_both_pipelines_wait_for_the_same_jobs_at_the_same_places(
-    github: dict[str, dict[str, Any]], gitlab: Jobs
-) -> None:
+def test_both_pipelines_wait_for_the_same_jobs_at_the_same_places(github: Workflows, gitlab: Jobs) -> None:
     release = github["release"]["jobs"]
     for name, job in release.items():
         # GitLab hands files over along `needs` only, and GitHub by an artifact: gates is needed for its evidence.
@@ -86,7 +85,7 @@ def test_both_pipelines_wait_for_the_same_jobs_at_the_same_places(
         assert name == "check" or order[order.index(name) - 1] in job["needs"], f"{name} does not wait for the last one"
 
 
-def test_one_deployment_at_a_time_and_none_is_cancelled(github: dict[str, dict[str, Any]], gitlab: Jobs) -> None:
+def test_one_deployment_at_a_time_and_none_is_cancelled(github: Workflows, gitlab: Jobs) -> None:
     for name in ("staging", "production"):
         concurrency = github["release"]["jobs"][name]["concurrency"]
         assert concurrency == {"group": gitlab[name]["resource_group"], "cancel-in-progress": False}
@@ -95,7 +94,7 @@ def test_one_deployment_at_a_time_and_none_is_cancelled(github: dict[str, dict[s
     assert github["release"]["concurrency"]["cancel-in-progress"] is False
 
 
-def test_a_rollback_is_started_by_hand_and_by_an_alert(github: dict[str, dict[str, Any]], gitlab: Jobs) -> None:
+def test_a_rollback_is_started_by_hand_and_by_an_alert(github: Workflows, gitlab: Jobs) -> None:
     triggers = github["rollback"][True]  # YAML 1.1 reads the key `on` as true
     assert set(triggers) == {"workflow_dispatch", "repository_dispatch"}
     [rule] = gitlab["rollback"]["rules"]
@@ -109,10 +108,10 @@ def test_every_step_is_a_target_of_the_makefile(gitlab: Jobs) -> None:
             called = re.fullmatch(r'make ([a-z0-9-]+)( [A-Z]+=("[^"`]*"|[a-z/]+))*', command)
             assert called, f"{name}: {command}"
             # These two come with the image's bills of materials.
-            assert called[1] in targets | {"sbom", "bom"}, f"{name}: {command}"
+            assert called[1] in targets, f"{name}: {command}"
 
 
-def test_no_job_goes_on_after_a_failure(github: dict[str, dict[str, Any]], gitlab: Jobs) -> None:
+def test_no_job_goes_on_after_a_failure(github: Workflows, gitlab: Jobs) -> None:
     for name, job in _all_jobs(github):
         for part in (job, *job["steps"]):
             assert "continue-on-error" not in part, name
@@ -140,12 +139,12 @@ def test_everything_from_elsewhere_is_pinned_by_its_content(bake: Bake) -> None:
         assert re.fullmatch(r"[\w./:-]+@sha256:[0-9a-f]{64}", image), image
 
 
-def test_no_job_has_more_rights_than_listed(github: dict[str, dict[str, Any]]) -> None:
+def test_no_job_has_more_rights_than_listed(github: Workflows) -> None:
     assert all(document["permissions"] == {} for document in github.values())
     assert {name: job["permissions"] for name, job in _all_jobs(github)} == RIGHTS
 
 
-def test_what_a_webhook_wrote_never_becomes_text_of_a_command(github: dict[str, dict[str, Any]]) -> None:
+def test_what_a_webhook_wrote_never_becomes_text_of_a_command(github: Workflows) -> None:
     """Neither of bash (an expression in `run:`) nor of make (a variable that a recipe expands)."""
     for name, job in _all_jobs(github):
         assert not any("${{" in command for command in _commands(job)), name
