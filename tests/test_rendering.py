@@ -30,7 +30,7 @@ ONLY_WITH = {
 }
 EXECUTABLE = {
     "scripts/install", "scripts/make-env", "scripts/first-commit", "scripts/no-conflicts", "scripts/propose",
-    "scripts/release", "scripts/update",
+    "scripts/release", "scripts/update", "deploy/compose/slot",
 }  # fmt: skip
 
 
