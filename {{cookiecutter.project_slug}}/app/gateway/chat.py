@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import anyio
-import structlog
 from pydantic_ai.usage import RequestUsage
 
 from app.budgets.call_records import record_given_again
@@ -33,7 +32,6 @@ from app.switches.board import Board
 from app.telemetry.metrics import CACHED_ANSWERS
 
 MAY_SERVE_STALE = (*FAULTS, ProviderRateLimited)
-log = structlog.get_logger(__name__)
 FEATURE = "chat"  # in usage, budgets and switches
 
 
@@ -75,8 +73,7 @@ class Chat:
             with admitted.watched():
                 async with model.metered(bill, within.total_seconds()):
                     answer = await asked.upstream.whole(asked.sent.body(model))
-                    bill.usage = usage_of(answer) or RequestUsage()
-            _look_at_name(answer, model.name)
+                    bill.usage, bill.answered = usage_of(answer) or RequestUsage(), str(answer.get("model") or "")
             return answer, bill
 
         try:
@@ -113,7 +110,6 @@ class Chat:
                     opened = asked.upstream.stream(asked.sent.body(model, streamed=True))
                     pieces = await attempt.enter_async_context(opened)
                     first = await anext(pieces, None)
-                _look_at_name(first or {}, model.name)
                 return _read(first, pieces, bill, asked.given.patience), bill, attempt.pop_all()
 
         try:
@@ -204,6 +200,7 @@ async def _read(
     piece = first
     while piece is not None:
         bill.received.add(piece)
+        bill.answered = bill.answered or str(piece.get("model") or "")
         usage = dearer(usage, usage_of(piece))
         yield piece
         with anyio.fail_after(patience.total_seconds()):
@@ -218,9 +215,3 @@ async def _restored(
         if gathered is not None:
             gathered.add(piece)
         yield restoring.piece(piece)
-
-
-def _look_at_name(answer: Body, asked: str) -> None:
-    """A provider may serve another model than was asked for, as an alias moves on; somebody should know."""
-    if not str(answer.get("model", "")).startswith(asked):
-        log.warning("model.answered_as_another", asked=asked)

@@ -110,6 +110,7 @@ class Embeddings:
                     answer = await upstream.embed({**sent, "model": metered.name, "encoding_format": "base64"})
                     vectors = await vectors_of(answer, len(request.texts))
                     bill.usage = usage_of_embeddings(answer) or RequestUsage()
+                    bill.answered = str(answer.get("model") or "")
             return vectors, bill
 
         try:

@@ -27,6 +27,7 @@ from app.budgets.ledger import CallPurpose, Claim, Ledger, Reservation, Used
 from app.db.engine import require_no_transaction
 from app.draining import checkpoint
 from app.errors import AppError, ContextTooLong, ModelRefused, ModelTruncated, Unexpected
+from app.gateway.alias_drift import look_at_name
 from app.gateway.allowance import Allowance, CallLimits, allowance
 from app.gateway.catalog import Catalog
 from app.gateway.failures import classified, was_not_billed
@@ -100,7 +101,7 @@ class MeteredModel(WrapperModel):
         bill = Bill(input_bound(sent, model_request_parameters), settings["max_tokens"])
         async with self.metered(bill, _seconds(settings)):
             response = await self.wrapped.request(sent, settings, model_request_parameters)
-            bill.usage = response.usage
+            bill.usage, bill.answered = response.usage, response.model_name or ""
         return _whole(shown(writable_response(response), placeholders))
 
     @asynccontextmanager
@@ -122,7 +123,8 @@ class MeteredModel(WrapperModel):
                 async with self.wrapped.request_stream(sent, settings, model_request_parameters, run_context) as stream:
                     opening.deadline = math.inf
                     yield stream
-                    bill.usage = stream.usage  # not reached on an abort: then the worst case is charged
+                    # Not reached on an abort: then the worst case is charged.
+                    bill.usage, bill.answered = stream.usage, stream.model_name or ""
 
     def _clamped(self, settings: ModelSettings | None) -> ModelSettings:
         """No more output and no more time than allowed; a caller may ask for less of either."""
@@ -179,6 +181,7 @@ class MeteredModel(WrapperModel):
         usage = bill.worst if missing or claim else bill.usage
         cost = self._price(usage)
         bill.cost_micro = cost
+        look_at_name(bill.answered, self.name)
         used = Used(cost, usage.input_tokens, usage.output_tokens)
         await self._ledger.settle(held, used, claim, outcome=outcome)
         MODEL_CALLS.labels(self.name, "ok" if outcome == "ok" else "failed").inc()
@@ -221,6 +224,7 @@ class Bill:
         self.worst = RequestUsage(input_tokens=input_tokens, output_tokens=output_tokens)
         self.usage = self.worst
         self.received = Received()  # of a stream
+        self.answered = ""  # the model that the provider names in its answer
         self._unseen = unseen
         self.cost_micro = 0  # known when it is settled
 

@@ -28,6 +28,9 @@ MODEL_RETRIES = Counter("ai_model_retries_total", "Requests asked again", ["mode
 MODEL_FALLBACKS = Counter(
     "ai_model_fallbacks_total", "Answers of a model that stood in for another", ["model"], registry=REGISTRY
 )
+ANSWERED_AS_ANOTHER = Counter(
+    "ai_model_answered_as_another_total", "Answers that name another model than was asked", ["model"], registry=REGISTRY
+)
 CACHED_ANSWERS = Counter(
     "ai_cached_answers_total", "Answers given again, within their time or past it", ["model", "age"], registry=REGISTRY
 )
