@@ -156,7 +156,7 @@ def test_5_a_service_that_answers_403_to_everything_scores_at_most_one(project: 
     text = text.replace(first, closed + first).replace("import AppError,", "import AppError, Forbidden,")
     middleware.write_text(text)
     succeeds(clone, "setup")
-    for gate in ("security", "access", "validation"):  # of refusals nearly all: where it could look well
+    for gate in ("access", "validation"):  # of refusals nearly all: where it could look well
         assert make(clone, "gates", FAST="1", GATE=gate).returncode == 2
         [scored] = _card(clone, "part-scorecard.json")["gates"]
         assert scored["level"] <= 1, gate
