@@ -36,17 +36,21 @@ def _rendered(kind: str, item: object, _context: object) -> str | Literal[False]
     return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, UtcDateTime) else False
 
 
-def _record(ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: Mapping[str, Any]) -> None:
+def _record(
+    ctx: MigrationContext,  # noqa: ARG001 - alembic names the arguments
+    step: MigrationInfo,  # noqa: ARG001
+    heads: Collection[Any],
+    run_args: Mapping[str, Any],  # noqa: ARG001
+) -> None:
     """After each step and in its transaction: which migrations the schema has now, and who can work on it."""
     try:
         readability = revisions.readability(ROOT / "migrations")
     except ValueError as error:
         raise CommandError(str(error)) from None
-    assert ctx.connection is not None  # online: see run()
     applied = {each.revision for each in context.script.get_all_current(tuple(heads))}
     version = load_settings().service.version
     known = {revision: readability.get(revision) for revision in sorted(applied)}
-    schema_revisions.record(ctx.connection, known, version)
+    schema_revisions.record(context.get_bind(), known, version)
 
 
 def run() -> None:

@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from alembic import command
 
 from app.db.connections import sync_engine
+from app.db.models import SchemaRevision
 from app.db.schema_revisions import SchemaNewer
 from app.entrypoints import revisions, schema
 from app.settings import ROOT
@@ -15,26 +16,31 @@ NEWER, NEWEST = "t9998", "t9999"
 Recorded = dict[str, str | None]
 
 
-def _say(database_url: str, *statements: str) -> list[tuple[object, ...]]:
+def _say(database_url: str, *statements: sa.Executable | str) -> list[tuple[object, ...]]:
     engine, rows = sync_engine(owner_of(database_url)), []
     with engine.begin() as connection:
         for statement in statements:
-            done = connection.execute(sa.text(statement))
+            done = connection.execute(sa.text(statement) if isinstance(statement, str) else statement)
             rows = [tuple(row) for row in done] if done.returns_rows else []
     engine.dispose()
     return rows
 
 
 def _recorded(database_url: str) -> dict[object, object]:
-    return dict(_say(database_url, "SELECT revision, readable_by FROM schema_revisions"))
+    rows = _say(database_url, "SELECT revision, readable_by FROM schema_revisions")
+    return {revision: named for revision, named in rows}  # noqa: C416 - a row of any length is no pair to mypy
 
 
 def _newer(database_url: str, recorded: Recorded) -> None:
     """As newer code leaves it: its newest migration is the head."""
-    head = f"UPDATE alembic_version SET version_num = '{NEWEST}' WHERE version_num LIKE 't%'"
-    said = {revision: "NULL" if named is None else f"'{named}'" for revision, named in recorded.items()}
-    rows = [f"INSERT INTO schema_revisions VALUES ('{revision}', {named}, '9.9')" for revision, named in said.items()]
-    _say(database_url, head, *rows)
+    _say(
+        database_url,
+        "UPDATE alembic_version SET version_num = 't9999' WHERE version_num LIKE 't%'",
+        *(
+            sa.insert(SchemaRevision).values(revision=revision, readable_by=named, recorded_by="9.9")
+            for revision, named in recorded.items()
+        ),
+    )
 
 
 def test_migrations_record_themselves_forth_and_back(database_url: str) -> None:

@@ -68,11 +68,11 @@ def test_a_migration_may_name_one_before_it_in_its_root_and_says_nothing_else(mi
 def test_what_is_no_migration_before_it_in_its_root_is_refused(migrations: Path, named: str) -> None:
     _write(migrations, "template/t4.py", "revision = 't4'\ndown_revision = 't3'")
     _write(migrations, "template/t3.py", f"revision = 't3'\ndown_revision = 't2'\nreadable_by = {named}")
-    with pytest.raises(ValueError, match="t3: readable_by is .* no migration of template/ before it"):
+    with pytest.raises(ValueError, match=r"t3: readable_by is .* no migration of template/ before it"):
         readability(migrations)
 
 
 def test_a_computed_readable_by_is_refused(migrations: Path) -> None:
     _write(migrations, "template/t3.py", "revision = 't3'\ndown_revision = 't2'\nreadable_by = 't' + '1'")
-    with pytest.raises(ValueError, match="t3.py: readable_by has to be a literal"):
+    with pytest.raises(ValueError, match=r"t3\.py: readable_by has to be a literal"):
         readability(migrations)
