@@ -8,7 +8,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from alembic import context
 from alembic.runtime.migration import MigrationContext, MigrationInfo
-from alembic.util import CommandError
+from alembic.util import CommandError, to_tuple
 
 import app
 from app.db import schema_revisions
@@ -47,10 +47,21 @@ def _record(
         readability = revisions.readability(ROOT / "migrations")
     except ValueError as error:
         raise CommandError(str(error)) from None
-    applied = {each.revision for each in context.script.get_all_current(tuple(heads))}
     version = load_settings().service.version
-    known = {revision: readability.get(revision) for revision in sorted(applied)}
+    known = {revision: readability.get(revision) for revision in sorted(_applied(heads))}
     schema_revisions.record(context.get_bind(), known, version)
+
+
+def _applied(heads: Collection[str]) -> set[str]:
+    """These migrations and all that they follow or depend on."""
+    found: set[str] = set()
+    due = list(heads)
+    while due:
+        for each in context.script.get_revisions(due.pop()):
+            if each is not None and each.revision not in found:
+                found.add(each.revision)
+                due += [*to_tuple(each.down_revision, default=()), *to_tuple(each.dependencies, default=())]
+    return found
 
 
 def run() -> None:
