@@ -58,7 +58,7 @@ def _applied(heads: Collection[str]) -> set[str]:
     due = list(heads)
     while due:
         for each in context.script.get_revisions(due.pop()):
-            if each is not None and each.revision not in found:
+            if each.revision not in found:
                 found.add(each.revision)
                 due += [*to_tuple(each.down_revision, default=()), *to_tuple(each.dependencies, default=())]
     return found

@@ -7,8 +7,7 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
-# Where code of the migration before can read and write the schema after this one, say so, and a rollback to it works:
-# readable_by = ${repr(down_revision)}
+# Add `readable_by = ${repr(down_revision)}` where code of the migration before can work on this schema: docs/databases.md.
 
 
 def upgrade() -> None:
