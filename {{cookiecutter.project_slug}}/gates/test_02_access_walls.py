@@ -118,6 +118,7 @@ STATEMENTS = {
     "change a record": "UPDATE audit_events SET actor = 'x'",
     "remove a record": "DELETE FROM audit_events",
     "say another version": "UPDATE alembic_version SET version_num = 'x'",
+    "let itself work on a newer schema": "UPDATE schema_revisions SET readable_by = 'x'",
     "make a role": "CREATE ROLE loot SUPERUSER",
     "make itself an owner": "GRANT {owner} TO CURRENT_USER",
     "become another": "SET ROLE {owner}",
@@ -128,7 +129,7 @@ STATEMENTS = {
 }
 
 
-@control("SEC-07", cases=23)
+@control("SEC-07", cases=24)
 def test_the_service_s_role_can_do_its_work_and_nothing_else(
     proof: Proof, new_world: NewWorld, new_postgres: NewDatabase
 ) -> None:

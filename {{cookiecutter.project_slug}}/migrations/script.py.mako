@@ -7,6 +7,7 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
+# Add `readable_by = ${repr(down_revision)}` where code of the migration before can work on this schema: docs/databases.md.
 
 
 def upgrade() -> None:

@@ -18,7 +18,7 @@ from app.db.tenancy import AllTenants
 SETTING = "app.tenant_id"
 POLICY = "tenant"
 APPEND_ONLY = frozenset({"audit_events"})  # what is on record stays as it is
-READ_ONLY = frozenset({"alembic_version", "database_environment"})
+READ_ONLY = frozenset({"alembic_version", "database_environment", "schema_revisions"})
 STANDING = sa.text(
     "SELECT relname FROM pg_class JOIN pg_policy ON polrelid = pg_class.oid AND polname = :policy "
     "WHERE relnamespace = 'public'::regnamespace AND relrowsecurity AND relforcerowsecurity"

@@ -114,6 +114,7 @@ def _expected() -> tuple[type[Exception], ...]:
     from app.config_files import SettingsInvalid  # noqa: PLC0415
     from app.db.connections import StorageUnavailable  # noqa: PLC0415 - only a command that failed needs these
     from app.db.database_environment import WrongEnvironment  # noqa: PLC0415
+    from app.db.schema_revisions import SchemaNewer  # noqa: PLC0415
     from app.db.sessions import SessionsShared  # noqa: PLC0415
     from app.db.sqlite_version import SqliteTooOld  # noqa: PLC0415
     from app.db.walls import RoleNotMade, RoleTooStrong  # noqa: PLC0415
@@ -137,6 +138,7 @@ def _expected() -> tuple[type[Exception], ...]:
         ModelRetired,
         schema.SchemaBehind,
         schema.MigrationFailed,
+        SchemaNewer,
         migration_limits.MigrationGaveUp,
         listening.CannotListen,
         BackupRefused,
@@ -201,8 +203,10 @@ def migrate() -> None:
     with importing():
         from app.entrypoints import schema  # noqa: PLC0415 - imports the migrations and every model
         from app.settings import load_settings  # noqa: PLC0415
-    schema.migrate(load_settings())
-    out.print("The database schema is current.")
+    if schema.migrate(load_settings()):
+        out.print("The database schema is current.")
+    else:
+        out.print("Newer code has migrated the database, and this code can work on it: nothing was changed.")
 
 
 @app.command()

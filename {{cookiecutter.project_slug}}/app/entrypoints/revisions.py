@@ -4,11 +4,11 @@ Gate: deployment.
 """
 
 import ast
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-FIELDS = frozenset({"revision", "down_revision", "depends_on"})
+FIELDS = frozenset({"revision", "down_revision", "depends_on", "readable_by"})
 
 
 def all_applied(migrations: Path, stored: Collection[str]) -> bool:
@@ -28,6 +28,25 @@ def ancestors(migrations: Path, of: Collection[str]) -> frozenset[str]:
         return frozenset(_with_ancestors(_parents(migrations), of))
     except KeyError as error:
         raise ValueError(f"no migration {error.args[0]} in {migrations.name}/") from None
+
+
+def readability(migrations: Path) -> Mapping[str, str | None]:
+    """Each migration's `readable_by`: code that knows that one can work on the schema after it; None: no older code.
+
+    Raises ValueError where it names no migration before this one in the same root, or where a literal is computed."""
+    fields = {
+        (file.parent, read["revision"]): read
+        for file in sorted(migrations.glob("*/*.py"))
+        if "revision" in (read := _fields(file))
+    }
+    for (root, revision), read in fields.items():
+        named, due, before = read.get("readable_by"), _names(read.get("down_revision")), set[str]()
+        while due:
+            before.update(due)
+            due = tuple(up for each in due for up in _names(fields.get((root, each), {}).get("down_revision")))
+        if named is not None and named not in before:
+            raise ValueError(f"{revision}: readable_by is {named}, which is no migration of {root.name}/ before it")
+    return {revision: read.get("readable_by") for (_, revision), read in fields.items()}
 
 
 def _parents(migrations: Path) -> dict[str, tuple[str, ...]]:
@@ -72,10 +91,17 @@ def _fields(file: Path) -> dict[str, Any]:
     for node in ast.parse(file.read_bytes()).body:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in FIELDS:
-                read[name] = ast.literal_eval(value)
+                read[name] = _literal(file, name, value)
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name in FIELDS:
-                read[name] = ast.literal_eval(value)
+                read[name] = _literal(file, name, value)
     return read
+
+
+def _literal(file: Path, name: str, value: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except ValueError:
+        raise ValueError(f"{file.name}: {name} has to be a literal") from None
 
 
 def _names(value: Any) -> tuple[str, ...]:

@@ -2,14 +2,14 @@
 
 import fcntl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from app.db import database_environment, walls
+from app.db import database_environment, schema_revisions, walls
 from app.db.base import Base
 from app.db.connections import sync_engine
 from app.db.sessions import require_own_sessions
@@ -20,7 +20,6 @@ from app.settings import ROOT, Settings
 
 if TYPE_CHECKING:
     from alembic.config import Config
-    from alembic.util import CommandError
 
 LOCK_POLL_S = 0.2
 MIGRATION_LOCK = 7_231_904_512  # any number that no other lock of this database uses
@@ -42,37 +41,54 @@ def alembic_config(settings: Settings) -> "Config":
     return config
 
 
-def migrate(settings: Settings) -> None:
+def migrate(settings: Settings) -> bool:
     """Apply every migration of both roots and of the durable engine. Safe to repeat, and to run several at once.
 
-    Raises MigrationFailed, MigrationGaveUp, SessionsShared, and WrongEnvironment before anything is changed."""
+    False where newer code has migrated the database and this code can work on it: nothing is changed.
+    Raises MigrationFailed, MigrationGaveUp, SessionsShared, and WrongEnvironment and SchemaNewer before anything is
+    changed."""
     if settings.migration_database_url is None:
         require_sessions(settings)
     elif not settings.is_sqlite:
         require_own_sessions(settings.owner_database_url, "MIGRATION_DATABASE_URL")
     with one_at_a_time(settings):
         _with_connection(settings.owner_database_url, lambda each: _require_not_anothers(each, settings.environment))
+        if _is_of_newer_code(settings, settings.owner_database_url):
+            return False
         with migration_limits.explained(settings.owner_database_url):
             _migrate(settings)
+    return True
 
 
 def _migrate(settings: Settings) -> None:
     from alembic import command  # noqa: PLC0415 - as in alembic_config
     from alembic.util import CommandError  # noqa: PLC0415
 
+    readability = _readability()
     try:
         command.upgrade(alembic_config(settings), "heads")
     except CommandError as error:
-        raise MigrationFailed(_explained(error)) from None
-    _with_connection(
-        settings.owner_database_url, lambda each: database_environment.record_first(each, settings.environment)
-    )
+        raise MigrationFailed(f"The migrations cannot be applied: {error}") from None
+    _with_connection(settings.owner_database_url, lambda each: _record(each, settings, readability))
     role = _service_role(settings)
     if role is not None:
         _as_owner(settings, walls.make_role)
     migrate_engine(settings, role)
     if not settings.is_sqlite:
         _as_owner(settings, _put_up_walls)
+
+
+def _readability() -> Mapping[str, str | None]:
+    try:
+        return revisions.readability(ROOT / "migrations")
+    except ValueError as error:
+        raise MigrationFailed(f"The migrations cannot be applied: {error}") from None
+
+
+def _record(connection: sa.Connection, settings: Settings, readability: Mapping[str, str | None]) -> None:
+    database_environment.record_first(connection, settings.environment)
+    # Each step has recorded itself: this is for a `readable_by` that was changed since.
+    schema_revisions.record(connection, readability, settings.service.version)
 
 
 @contextmanager
@@ -154,33 +170,39 @@ def require_sessions(settings: Settings) -> None:
 
 
 def require_current(settings: Settings) -> None:
-    """Raise SchemaBehind unless every migration is applied."""
-    engine = sync_engine(settings.database_url)
-    try:
-        with engine.connect() as connection:
-            stored = stored_revisions(connection)
-    finally:
-        engine.dispose()
+    """Raise SchemaBehind unless every migration is applied, and SchemaNewer where newer code has applied its own and
+    they do not let this code work on the schema."""
+    stored = _stored(settings.database_url)
     if revisions.all_applied(ROOT / "migrations", stored):
         return
     from alembic.script import ScriptDirectory  # noqa: PLC0415 - only what is in doubt needs the library
-    from alembic.util import CommandError  # noqa: PLC0415
 
     script = ScriptDirectory.from_config(alembic_config(settings))
     if not script.get_heads():  # nothing to be behind of, and so nothing shown
         raise MigrationFailed(f"No migration was found in {ROOT / 'migrations'}: the installation is not complete.")
-    try:
-        applied = {revision.revision for revision in script.get_all_current(tuple(stored))}
-    except CommandError as error:
-        raise MigrationFailed(_explained(error)) from None
+    if _is_of_newer_code(settings, settings.database_url):
+        return
+    applied = {revision.revision for revision in script.get_all_current(tuple(stored))}
     if not applied.issuperset(script.get_heads()):
         raise SchemaBehind("The database schema is not current. Run: make migrate (or: app migrate)")
 
 
-def _explained(error: "CommandError") -> str:
-    if "Can't locate revision" in str(error):
-        return (
-            f"The database was migrated by newer code than this ({error}). Check out that code, or name another "
-            "DATABASE_URL."
-        )
-    return f"The migrations cannot be applied: {error}"
+def _is_of_newer_code(settings: Settings, url: str) -> bool:
+    """Whether the schema has migrations that this code does not know. Raises SchemaNewer unless they let it work."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - as in alembic_config
+
+    stored = _stored(url)
+    known = {each.revision for each in ScriptDirectory.from_config(alembic_config(settings)).walk_revisions()}
+    if known.issuperset(stored):
+        return False
+    _with_connection(url, lambda each: schema_revisions.require_readable(each, known, stored))
+    return True
+
+
+def _stored(url: str) -> list[str]:
+    engine = sync_engine(url)
+    try:
+        with engine.connect() as connection:
+            return stored_revisions(connection)
+    finally:
+        engine.dispose()

@@ -42,6 +42,7 @@ TABLES: Mapping[str, str] = {
     "switches": f"{KEPT}: only those that are on have a row",
     "tenant_retention": f"{KEPT}: one row a tenant",
     "database_environment": f"{KEPT}: one row, whose database it is",
+    "schema_revisions": f"{KEPT}: one row a migration",
 }
 
 

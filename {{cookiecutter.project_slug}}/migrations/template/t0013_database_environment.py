@@ -7,6 +7,7 @@ revision = "t0013"
 down_revision = "t0012"
 branch_labels = None
 depends_on = None
+readable_by = "t0012"  # a new table
 
 
 def upgrade() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from alembic.script import ScriptDirectory
 
-from app.entrypoints.revisions import all_applied
+from app.entrypoints.revisions import all_applied, readability
 from app.entrypoints.schema import alembic_config
 from app.settings import ROOT, load_settings
 
@@ -57,3 +57,22 @@ def test_what_cannot_be_read_is_in_doubt(migrations: Path, text: str) -> None:
 
 def test_a_head_of_newer_code_is_in_doubt(migrations: Path) -> None:
     assert not all_applied(migrations, ["a1", "ffff"])
+
+
+def test_a_migration_may_name_one_before_it_in_its_root_and_says_nothing_else(migrations: Path) -> None:
+    _write(migrations, "template/t3.py", "revision = 't3'\ndown_revision = 't2'\nreadable_by = 't1'")
+    assert readability(migrations) == {"a1": None, "t1": None, "t2": None, "t3": "t1"}
+
+
+@pytest.mark.parametrize("named", ["'t3'", "'t4'", "'a1'", "'ffff'", "''"])
+def test_what_is_no_migration_before_it_in_its_root_is_refused(migrations: Path, named: str) -> None:
+    _write(migrations, "template/t4.py", "revision = 't4'\ndown_revision = 't3'")
+    _write(migrations, "template/t3.py", f"revision = 't3'\ndown_revision = 't2'\nreadable_by = {named}")
+    with pytest.raises(ValueError, match=r"t3: readable_by is .* no migration of template/ before it"):
+        readability(migrations)
+
+
+def test_a_computed_readable_by_is_refused(migrations: Path) -> None:
+    _write(migrations, "template/t3.py", "revision = 't3'\ndown_revision = 't2'\nreadable_by = 't' + '1'")
+    with pytest.raises(ValueError, match=r"t3\.py: readable_by has to be a literal"):
+        readability(migrations)
