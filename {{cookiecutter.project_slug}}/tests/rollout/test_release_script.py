@@ -1,4 +1,4 @@
-"""scripts/release: an image is built only of a version that releases.toml has; a rollout would refuse it hours later."""
+"""scripts/release: an image is built only of a version that releases.toml has; a rollout refuses it hours later."""
 
 import os
 import shutil
