@@ -94,6 +94,18 @@ def test_one_deployment_at_a_time_and_none_is_cancelled(github: Workflows, gitla
     assert github["release"]["concurrency"]["cancel-in-progress"] is False
 
 
+def test_a_checkout_on_the_machine_keeps_the_record_of_rollouts(github: Workflows, gitlab: Jobs) -> None:
+    """Both clean the folder by default, also of what git ignores: the next rollout would find that nothing serves."""
+    on_the_machine = {"staging", "e2e", "production", "rollback"}
+    for name, job in _all_jobs(github):
+        [checkout] = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+        assert (checkout["with"].get("clean") is False) == ("self-hosted" in job["runs-on"]), name
+        assert ("self-hosted" in job["runs-on"]) == (name.partition("/")[2] in on_the_machine), name
+    for name, job in gitlab.items():
+        kept = "-e data/" in job.get("variables", {}).get("GIT_CLEAN_FLAGS", "")
+        assert kept == (name in on_the_machine), name
+
+
 def test_a_rollback_is_started_by_hand_and_by_an_alert(github: Workflows, gitlab: Jobs) -> None:
     triggers = github["rollback"][True]  # YAML 1.1 reads the key `on` as true
     assert set(triggers) == {"workflow_dispatch", "repository_dispatch"}

@@ -8,10 +8,10 @@ import pytest
 
 from gates.conftest import Target
 from gates.proof import Proof, control
-from gates.rig.release import ANOTHER, DIGEST, SEAL, Project, project
+from gates.rig.release import ANOTHER, DIGEST, SEAL, VERSION, Project, project
 
 JOBS = ("staging", "e2e", "production")
-ROLLOUT = f"rollout start {DIGEST}"
+ROLLOUT = f"rollout start {DIGEST} --release {VERSION}"
 Spoil = Callable[[Project], object]
 
 

@@ -14,7 +14,7 @@ from app.entrypoints import revisions
 from app.rollout import report
 from app.rollout.counters import Counters
 from app.rollout.record import Record, State
-from app.rollout.releases import Releases
+from app.rollout.releases import BindingConflict, Releases
 from app.rollout.rules import RolloutRules
 from app.rollout.verdict import Kind
 from app.settings import ROOT
@@ -31,15 +31,13 @@ PRODUCT = RolloutRules.load(ROOT / "config")
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 BACK_WITHIN_S, ROLLED_BACK_WITHIN_S = 30, 300
 OLD, NEW, BAD, WORSE = "sha256:old", "sha256:new", "sha256:bad", "sha256:worse"
-RELEASES = f"""
+RELEASES = """
 [[releases]]
 release = "1.0.0"
-digest = "{OLD}"
 schema = ["t0001"]
 
 [[releases]]
 release = "1.1.0"
-digest = "{NEW}"
 rollback_to = "1.0.0"
 schema = ["t0003"]
 min_schema = ["MIN"]
@@ -60,14 +58,14 @@ def _fleet(new_postgres: NewDatabase, folder: Path) -> Iterator[Direct]:
         fleet.close()
 
 
-def _rolled_out(fleet: Direct, folder: Path, digest: str, *, staged: bool = True) -> State:
+def _rolled_out(fleet: Direct, folder: Path, digest: str, *, release: str | None = None, staged: bool = True) -> State:
     record = Record(folder / "rollouts")
 
     def incident(state: State) -> None:
         report.open_incident(record, state, "now")
 
     with fleet.driver(record.folder, incident) as driver:
-        return driver.roll_out(digest, staged=staged)
+        return driver.roll_out(digest, release=release, staged=staged)
 
 
 def _serving(state: State) -> str:
@@ -124,17 +122,19 @@ def test_the_judge_aborts_hardly_a_good_release_and_promotes_none_without_proof(
 
 
 @pytest.mark.timeout(900)
-@control("DEP-02", cases=7)
+@control("DEP-02", cases=9)
 def test_a_rollback_under_load_fails_nothing_and_is_refused_where_the_older_cannot_read(
     proof: Proof, new_postgres: NewDatabase, tmp_path: Path
 ) -> None:
     with _fleet(new_postgres, tmp_path) as fleet:
-        _rolled_out(fleet, tmp_path, OLD)
+        _rolled_out(fleet, tmp_path, OLD, release="1.0.0")
         with fleet.users(asking=3, streaming=2):
             with proof.positive("a newer version serves, and something is written by it"):
-                assert _serving(_rolled_out(fleet, tmp_path, NEW, staged=False)) == NEW
+                assert _serving(_rolled_out(fleet, tmp_path, NEW, release="1.1.0", staged=False)) == NEW
                 written = _asked(fleet, "POST", "/v1/runs", {"feature": "assistant", "task": "Say hello."})
             fleet.open_at_stop.clear()
+            back = _releases(tmp_path, "t0001").rollback_target(NEW)
+            proof.same("rolled-back", back.digest if back else None, OLD, "the image that the newer one goes back to:")
             state = _rolled_out(fleet, tmp_path, OLD, staged=False)
         proof.same("rolled-back", _serving(state), OLD)
         proof.same("rolled-back", state.previous[:1], [NEW], "the way forward again:")
@@ -143,11 +143,26 @@ def test_a_rollback_under_load_fails_nothing_and_is_refused_where_the_older_cann
         proof.same("no-failed-request", _asked(fleet, "GET", f"/v1/runs/{written['id']}"), written)
         lines = [line for line in Record(tmp_path / "rollouts").logged() if line["rollout"] == state.rollout]
         proof.in_time("rolled-back", lines[-1]["seconds"], ROLLED_BACK_WITHIN_S)
+        proof.holds("refused", _refused(fleet, tmp_path, WORSE, "1.0.0"), "another image went in as the same release")
     for needed, allowed in (("t0001", True), ("t0002", False)):
-        file = tmp_path / "releases.toml"
-        file.write_text(RELEASES.replace("MIN", needed))
-        why = Releases.load(file).unreadable(NEW, OLD, lambda of: revisions.ancestors(ROOT / "migrations", of))
+        releases = _releases(tmp_path, needed)
+        why = releases.unreadable(NEW, OLD, lambda of: revisions.ancestors(ROOT / "migrations", of))
         proof.same("refused", "cannot read what 1.1.0 writes" in why, not allowed, why)
+
+
+def _refused(fleet: Direct, folder: Path, digest: str, release: str) -> bool:
+    try:
+        _rolled_out(fleet, folder, digest, release=release, staged=False)
+    except BindingConflict:
+        return True
+    return False
+
+
+def _releases(folder: Path, needed: str) -> Releases:
+    """The file as it was before the builds, with the images that were rolled out since."""
+    file = folder / "releases.toml"
+    file.write_text(RELEASES.replace("MIN", needed))
+    return Releases.load(file).bound(Record(folder / "rollouts").load().bindings)
 
 
 def _asked(fleet: Direct, method: str, path: str, body: Any = None) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import ssl
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -21,13 +22,14 @@ from app.rollout.driver import Driver, RolloutRefused
 from app.rollout.fleet import Fleet, HAProxyPlatform, run
 from app.rollout.platform import PlatformFailed
 from app.rollout.record import Phase, Record, RolloutBusy, State, StateUnreadable
-from app.rollout.releases import Releases
+from app.rollout.releases import BindingConflict, Releases, check_binding
 from app.rollout.rules import RolloutRules
 from app.rollout.synthetic import SyntheticTraffic
 from app.settings import ROOT
 
 log = structlog.get_logger(__name__)
 KEY = "ROLLOUT_KEY"
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 Result = TypeVar("Result")
 FleetFile = Annotated[Path, typer.Option("--fleet", envvar="ROLLOUT_FLEET", help="What runs where.")]
 Config = Annotated[Path, typer.Option("--config", envvar="CONFIG_DIR", help="Folder of rollout.toml.")]
@@ -35,27 +37,52 @@ FLEET, CONFIG = ROOT / "deploy" / "compose" / "fleet.toml", ROOT / "config"
 
 
 def start(
-    digest: Annotated[str, typer.Argument(help="The image, by digest, as releases.toml has it.")],
+    digest: Annotated[str, typer.Argument(help="The image, by digest.")],
+    release: Annotated[str | None, typer.Option(help="Which release of releases.toml it is: its version.")] = None,
     fleet: FleetFile = FLEET,
     config: Config = CONFIG,
     as_json: Json = False,
 ) -> None:
     """Bring a version in, stage by stage, or go on with it: exit 0 promoted, 1 aborted, 2 refused."""
     file = Fleet.load(fleet)
-    releases, record = Releases.load(file.releases), Record(file.state)
-    if releases.of(digest) is None:
-        known = ", ".join(each.digest for each in releases.releases[-3:]) or "none yet"
+    state, releases = _known(file)
+    if release is not None:
+        releases = _with(releases, release, digest)
+    elif releases.of(digest) is None:
         raise RequestInvalid(
-            f"{digest} is not in {file.releases.name}: add it with its rollback_to. The last: {known}."
+            f"{digest} is not in {file.releases.name} and was not rolled out here: name its release, with --release "
+            f"VERSION. {_last(releases)}"
         )
-    state = _explained(record.load)
     if state.stable and (why := releases.unreadable(digest, state.stable.digest, _ancestors)):
         raise RequestInvalid(f"Not rolled out, because there would be no way back: {why}")
-    _roll_out(file, fleet, config, digest, as_json=as_json)
+    _roll_out(file, fleet, config, digest, as_json=as_json, release=release)
+
+
+def _known(file: Fleet) -> tuple[State, Releases]:
+    """What is under way, and every release with the digest that it has in the file or was rolled out as."""
+    releases, state = Releases.load(file.releases), _explained(Record(file.state).load)
+    return state, _explained(lambda: releases.bound(state.bindings))
+
+
+def _with(releases: Releases, release: str, digest: str) -> Releases:
+    """As they are once this digest is that release. Raises RequestInvalid where it cannot be."""
+    if releases.named(release) is None:
+        raise RequestInvalid(
+            f"{releases.path.name} has no release {release}: add it with its rollback_to, and commit that. "
+            f"{_last(releases)}"
+        )
+    if not DIGEST.fullmatch(digest):
+        raise RequestInvalid(f"{digest} is not the digest of an image: sha256: and 64 hexadecimal digits.")
+    _explained(lambda: check_binding(releases.bindings, release, digest))
+    return releases.bound({release: digest})
+
+
+def _last(releases: Releases) -> str:
+    return f"The last releases: {', '.join(each.release for each in releases.releases[-3:]) or 'none yet'}."
 
 
 def rollback(
-    to: Annotated[str | None, typer.Option("--to", help="A digest; else what releases.toml names.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="A release or digest; else what releases.toml names.")] = None,
     fleet: FleetFile = FLEET,
     config: Config = CONFIG,
     dry_run: DryRun = False,
@@ -63,13 +90,12 @@ def rollback(
 ) -> None:
     """Bring an earlier version back by the same path; one of the last three needs no stages. Exits as start does."""
     file = Fleet.load(fleet)
-    releases, record = Releases.load(file.releases), Record(file.state)
-    state = _explained(record.load)
+    state, releases = _known(file)
     if state.stable is None:
         raise RequestInvalid("Nothing serves here, so there is nothing to roll back.")
     if state.phase is not Phase.IDLE and state.kind != "rollback":
         raise RequestInvalid("A rollout is under way: end it first, with app rollout abort.")
-    target = to or _named(releases, state)
+    target = _target(releases, to, state.stable.digest)
     if why := releases.unreadable(state.stable.digest, target, _ancestors):
         raise RequestInvalid(f"Not rolled back: {why}")
     steps = "at once" if target in state.previous else "stage by stage"
@@ -79,11 +105,16 @@ def rollback(
     _roll_out(file, fleet, config, target, as_json=as_json, kind="rollback", staged=target not in state.previous)
 
 
-def _named(releases: Releases, state: State) -> str:
-    serves = state.stable.digest if state.stable else ""
-    if target := releases.rollback_target(serves):
-        return target.digest
-    raise RequestInvalid(f"{releases.path.name} names no rollback_to for {serves}: give --to DIGEST.")
+def _target(releases: Releases, to: str | None, serves: str) -> str:
+    """The digest to go back to."""
+    target = releases.named(to) if to else releases.rollback_target(serves)
+    if target is None and to:
+        return to
+    if target is None:
+        raise RequestInvalid(f"{releases.path.name} names no rollback_to for {serves}: give --to RELEASE or DIGEST.")
+    if target.digest is None:
+        raise RequestInvalid(f"Release {target.release} was never rolled out here: give --to another one.")
+    return target.digest
 
 
 def abort(reason: Because = "", fleet: FleetFile = FLEET, config: Config = CONFIG) -> None:
@@ -129,7 +160,7 @@ def _explained(work: Callable[[], Result]) -> Result:
         return work()
     except RolloutBusy as error:
         raise Busy(str(error)) from None
-    except (RolloutRefused, StateUnreadable) as error:
+    except (RolloutRefused, StateUnreadable, BindingConflict) as error:
         raise RequestInvalid(str(error)) from None
     except PlatformFailed as error:
         raise RequestInvalid(f"{error}. The state is kept: run the same command again.") from None

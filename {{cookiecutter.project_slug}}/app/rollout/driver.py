@@ -52,13 +52,15 @@ class Driver:
     def __post_init__(self) -> None:
         self._collector = Collector(self.platform, self.traffic, self.rules)
 
-    def roll_out(self, digest: str, *, kind: str = "rollout", staged: bool = True) -> State:
-        """Bring this version in, or go on doing so; returns the state at the end, its `reason` set by an abort.
+    def roll_out(self, digest: str, *, release: str | None = None, kind: str = "rollout", staged: bool = True) -> State:
+        """Bring this version (of that release) in, or go on with it; returns the end state, `reason` set by an abort.
 
         `staged=False` gives it all traffic as soon as it is healthy: the way back to a version that served before.
-        Raises RolloutRefused, RolloutBusy, and PlatformFailed where the platform cannot even take the traffic back."""
+        Raises RolloutRefused, RolloutBusy, BindingConflict, and PlatformFailed where not even the way back works."""
         with self.record.locked():
             state = self.record.load()
+            if release is not None:
+                state.bind(release, digest)
             if state.phase is Phase.IDLE:
                 self._begin(state, digest, kind, staged=staged)
             elif state.canary and state.canary.digest == digest:
@@ -75,9 +77,7 @@ class Driver:
             if state.phase is Phase.IDLE:
                 raise RolloutRefused("No rollout is under way, so there is nothing to abort.")
             if state.phase is Phase.FINISHING:
-                raise RolloutRefused(
-                    "The new version has all traffic already: app rollout rollback brings back the old."
-                )
+                raise RolloutRefused("The new version has all traffic: app rollout rollback brings back the old.")
             return self._take_back(state, reason)
 
     def _begin(self, state: State, digest: str, kind: str, *, staged: bool) -> None:

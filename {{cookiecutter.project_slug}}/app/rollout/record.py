@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.rollout.counters import Counters
+from app.rollout.releases import check_binding
 
 KEPT = 3  # digests that served before: a rollback to one of them takes no steps
 ABORT = "abort-requested"
@@ -68,6 +69,7 @@ class State(BaseModel):
     stable: Version | None = None
     canary: Version | None = None
     previous: list[str] = Field(default_factory=list)
+    bindings: dict[str, str] = Field(default_factory=dict)  # digest by release, of all that were rolled out here
     rollout: int = 0  # number of the rollout
     kind: str = "rollout"  # or rollback
     staged: bool = True
@@ -79,6 +81,11 @@ class State(BaseModel):
     arms: dict[str, ArmState] = Field(default_factory=dict)
     reason: str = ""
     looks: list[dict[str, Any]] = Field(default_factory=list)  # verdicts, for the report
+
+    def bind(self, release: str, digest: str) -> None:
+        """From the next save on, for good. Raises BindingConflict."""
+        check_binding(self.bindings, release, digest)
+        self.bindings[release] = digest
 
 
 class Record:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from gates.seal import Seal
 
 DIGEST = f"sha256:{'5e' * 32}"
 ANOTHER = f"sha256:{'a1' * 32}"
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 PARTS = ("app", "config", "gates", "migrations", "scripts", "Makefile", "pyproject.toml", ".gitignore")
 CATALOGUE = """
 [[gate]]

@@ -7,6 +7,7 @@ import pytest
 
 from app.rollout.driver import RolloutRefused
 from app.rollout.record import Phase, Record, RolloutBusy, StateUnreadable
+from app.rollout.releases import BindingConflict
 from app.rollout.rules import RolloutRules
 from app.settings import ROOT
 from tests.rollout.fake_platform import Behaviour, FakePlatform, Killed, driver
@@ -89,6 +90,22 @@ def test_without_users_the_canary_tenant_supplies_what_each_margin_takes(fleet: 
     by_stage = [sum(line["requests"] for line in sent if line["stage"] == stage) for stage in (1, 2, 3)]
     assert (state.reason, state.stable and state.stable.digest) == ("", "v2")
     assert [n >= least for n, least in zip(by_stage, (59, 149, 299), strict=True)] == [True] * 3, by_stage
+
+
+def test_a_release_stays_bound_to_its_image_whatever_becomes_of_the_rollout(
+    fleet: FakePlatform, tmp_path: Path
+) -> None:
+    fleet.behaviours["v2"] = Behaviour(errors=0.3)
+    assert driver(fleet, tmp_path, RULES).roll_out("v2", release="1.1.0").reason
+    fleet.killed_at = "admit green"
+    with pytest.raises(Killed):
+        driver(fleet, tmp_path, RULES).roll_out("v3", release="1.2.0")
+    assert Record(tmp_path).load().bindings == {"1.1.0": "v2", "1.2.0": "v3"}
+    assert driver(fleet, tmp_path, RULES).roll_out("v3", release="1.2.0").reason == ""
+    for digest, release in (("v4", "1.1.0"), ("v2", "1.3.0")):
+        with pytest.raises(BindingConflict):
+            driver(fleet, tmp_path, RULES).roll_out(digest, release=release)
+    assert Record(tmp_path).load().bindings == {"1.1.0": "v2", "1.2.0": "v3"}
 
 
 STEPS = ("start green", "admit green", "weights {'green': 5", "weights {'green': 25", "synthetic", "drain blue",
