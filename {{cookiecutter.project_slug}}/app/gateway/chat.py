@@ -73,7 +73,8 @@ class Chat:
             with admitted.watched():
                 async with model.metered(bill, within.total_seconds()):
                     answer = await asked.upstream.whole(asked.sent.body(model))
-                    bill.usage, bill.answered = usage_of(answer) or RequestUsage(), str(answer.get("model") or "")
+                    bill.usage = usage_of(answer) or RequestUsage()
+                    bill.answered = str(answer.get("model") or "")
             return answer, bill
 
         try:

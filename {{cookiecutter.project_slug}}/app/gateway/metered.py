@@ -101,7 +101,8 @@ class MeteredModel(WrapperModel):
         bill = Bill(input_bound(sent, model_request_parameters), settings["max_tokens"])
         async with self.metered(bill, _seconds(settings)):
             response = await self.wrapped.request(sent, settings, model_request_parameters)
-            bill.usage, bill.answered = response.usage, response.model_name or ""
+            bill.usage = response.usage
+            bill.answered = response.model_name or ""
         return _whole(shown(writable_response(response), placeholders))
 
     @asynccontextmanager
@@ -123,8 +124,8 @@ class MeteredModel(WrapperModel):
                 async with self.wrapped.request_stream(sent, settings, model_request_parameters, run_context) as stream:
                     opening.deadline = math.inf
                     yield stream
-                    # Not reached on an abort: then the worst case is charged.
-                    bill.usage, bill.answered = stream.usage, stream.model_name or ""
+                    bill.usage = stream.usage  # not reached on an abort: then the worst case is charged
+                    bill.answered = stream.model_name or ""
 
     def _clamped(self, settings: ModelSettings | None) -> ModelSettings:
         """No more output and no more time than allowed; a caller may ask for less of either."""
