@@ -1,4 +1,4 @@
-"""What the settings of an OpenID Connect provider need of each other. Gate: access."""
+"""What the settings of an OpenID Connect provider need of each other. Gate: access, deployment."""
 
 import re
 from collections.abc import Mapping, Sequence

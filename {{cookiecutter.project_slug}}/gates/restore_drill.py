@@ -2,6 +2,7 @@
 
 On the PostgreSQL of the tests: a base backup (pg_basebackup) and an archive of the write-ahead log, restored to scratch
 and checked there, as docs/backup.md says it is done (PostgreSQL, "Continuous Archiving and Point-in-Time Recovery").
+Gate: deployment.
 """
 
 import json

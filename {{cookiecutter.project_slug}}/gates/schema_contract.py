@@ -5,6 +5,7 @@ out, and after a rollback, that code works on the new schema. So until a later r
 dropped, renamed or narrowed, and what is new must be writable by code that does not know it.
 
 `python -m gates.schema_contract` compares; with `--release` it writes the file from the present models.
+Gate: deployment.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Alembic environment: the service's own database, with every model imported."""
+"""Alembic environment: the service's own database, with every model imported. Gate: deployment."""
 
 import importlib
 import pkgutil

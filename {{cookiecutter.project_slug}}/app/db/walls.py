@@ -3,7 +3,7 @@
 Every table with a `tenant_id` gets row-level security, forced on its owner as well. Which tenant a transaction may see
 is a setting of that transaction alone (`Database.transaction`), so a pooled connection carries nothing over, and a
 query without one sees no row. They stand behind the predicate that `tenancy` adds to each query: for the query that
-forgets. Put up by `app migrate`, whoever wrote the table's migration. Gate: security, access.
+forgets. Put up by `app migrate`, whoever wrote the table's migration. Gate: security, access, deployment.
 """
 
 from typing import cast

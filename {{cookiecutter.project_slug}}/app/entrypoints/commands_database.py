@@ -1,4 +1,4 @@
-"""The database itself: whose it is, whether it is whole, a copy of it."""
+"""The database itself: whose it is, whether it is whole, a copy of it. Gate: deployment."""
 
 from pathlib import Path
 from typing import Annotated

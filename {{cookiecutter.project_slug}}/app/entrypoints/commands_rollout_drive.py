@@ -1,4 +1,7 @@
-"""Rolling a version out, or back, from the command line: the driver of app/rollout on this machine's fleet."""
+"""Rolling a version out, or back, from the command line: the driver of app/rollout on this machine's fleet.
+
+Gate: deployment.
+"""
 
 import json
 import os

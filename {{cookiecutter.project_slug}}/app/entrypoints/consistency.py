@@ -1,7 +1,7 @@
 """Whether what the database holds fits together: after a restore, and whenever somebody doubts it.
 
 Each tenant's audit chain is whole, what the ledger holds and has spent for each run is the sum over its model calls,
-and no row belongs to a run that is not there.
+and no row belongs to a run that is not there. Gate: deployment.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The database schema: bring it to the newest, or say that it is not."""
+"""The database schema: bring it to the newest, or say that it is not. Gate: deployment."""
 
 import fcntl
 import time

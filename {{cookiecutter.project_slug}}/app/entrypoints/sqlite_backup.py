@@ -1,4 +1,4 @@
-"""A copy of an SQLite database while the service works on it, by SQLite's own online backup."""
+"""A copy of an SQLite database while the service works on it, by SQLite's own online backup. Gate: deployment."""
 
 import sqlite3
 from contextlib import closing

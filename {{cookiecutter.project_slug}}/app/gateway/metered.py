@@ -1,7 +1,7 @@
 """Every model call passes here: redaction, switch, worst case held, call under a deadline, real cost settled.
 
 It sits inside the model, not around the agent, so plain requests and streams are both metered.
-Gate: errors, cost, validation, observability, monitoring.
+Gate: errors, cost, validation, observability, deployment, monitoring.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 Names: `runs`, `egress` (whatever reaches out of the service but models), `read_only` (every tool that does not only
 read), `feature:<name>`, `tool:<name>`, `effect:<effect>`, `model:<name>`, `tenant:<id>`.
-A store that cannot be read raises, so nothing starts: a switch fails closed. Gate: monitoring.
+A store that cannot be read raises, so nothing starts: a switch fails closed. Gate: deployment, monitoring.
 """
 
 import asyncio

@@ -161,6 +161,7 @@ def project(folder: Path) -> Project:
             (made.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, made.root / name)
     (made.root / "gates" / "controls.toml").write_text(CATALOGUE)
+    (made.root / "releases.toml").write_text(f'[[releases]]\nrelease = "{VERSION}"\n')
     _tool(made.tools / "cosign", COSIGN)
     _tool(made.tools / "docker", DOCKER)
     _tool(made.root / ".venv" / "bin" / "python", PYTHON)

@@ -53,7 +53,7 @@ def test_a_service_starts_with_a_retired_model_says_so_and_measures_it(new_sqlit
         metrics = service.operations("/metrics").text
         assert 'ai_model_retires_timestamp_seconds{model="offline-deterministic-1"} 1.7066592e+09' in metrics
         assert "model.retired" in service.log.read_text()
-        environment = {**os.environ, "CONFIG_DIR": config, "DATABASE_URL": service.database_url}
+        environment = {**os.environ, "CONFIG_DIR": config, "DATABASE_URL": service.database_url, "ENVIRONMENT": "test"}
         command = [sys.executable, "-m", "app", "doctor"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

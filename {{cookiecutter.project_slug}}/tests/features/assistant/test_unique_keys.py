@@ -225,6 +225,7 @@ CANNOT_RACE = {
     "key_claims(claim_hash)": "of a code drawn by chance for each claim",
     "run_contents(run_id)": "made once, in the transaction that makes its run",
     "audit_heads(tenant_id)": "made once, in the transaction that makes its tenant",
+    "schema_revisions(revision)": "written by one migration at a time, under its lock",
 }
 
 
