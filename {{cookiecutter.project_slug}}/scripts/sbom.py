@@ -48,11 +48,12 @@ def listed(bill: dict[str, Any]) -> Packages:
 
 
 def installed(python: str) -> tuple[Packages, list[Path]]:
-    """What the environment holds by its own metadata, and its folders."""
+    """What the environment holds by its own metadata, and its folders. Debian's Python names some that are not there."""
     # -I: nothing of the current folder or of the caller's environment is taken for a part of it.
     done = subprocess.run([python, "-I", "-c", INSTALLED], check=True, capture_output=True, text=True)
     told = json.loads(done.stdout)
-    return {(_normal(name), version) for name, version in told["installed"]}, [Path(each) for each in told["folders"]]
+    folders = [Path(each) for each in told["folders"] if Path(each).is_dir()]
+    return {(_normal(name), version) for name, version in told["installed"]}, folders
 
 
 def differences(bill: dict[str, Any], packages: Packages) -> Iterator[str]:
