@@ -48,7 +48,7 @@ def listed(bill: dict[str, Any]) -> Packages:
 
 
 def installed(python: str) -> tuple[Packages, list[Path]]:
-    """What the environment holds by its own metadata, and its folders. Debian's Python names some that are not there."""
+    """What the environment holds by its own metadata, and those of its folders that are there: Debian's names more."""
     # -I: nothing of the current folder or of the caller's environment is taken for a part of it.
     done = subprocess.run([python, "-I", "-c", INSTALLED], check=True, capture_output=True, text=True)
     told = json.loads(done.stdout)
