@@ -127,8 +127,8 @@ def test_a_bad_environment_is_refused_by_name(proof: Proof, new_postgres: NewDat
         for bad, ended in zip(table, pool.map(served, range(len(table))), strict=True):
             where = f"{bad.key} of {bad.change or bad.budgets!r}:"
             proof.holds("refuses", ended.code not in {None, 0}, f"{where} {ended.code} {ended.said[-200:]}")
-            proof.holds("names-the-key", bad.key in ended.said, f"{where} {ended.said[-200:]}")
             for key in bad.also:
                 proof.holds("all-at-once", key in ended.said, f"{where} {key} is not named")
+            proof.holds("names-the-key", bad.key in ended.said, f"{where} {ended.said[-200:]}")
             proof.holds("one-message", "Traceback" not in ended.said, f"{where} {ended.said[-300:]}")
             proof.holds("no-value", CANARY[:31] not in ended.said, f"{where} the message repeats a secret")
