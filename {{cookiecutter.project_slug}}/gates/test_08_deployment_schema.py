@@ -6,6 +6,7 @@ The released code is stood in for by its contract: what its models know of each 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -21,6 +22,7 @@ from app.entrypoints import migration_limits, schema
 from gates import schema_contract
 from gates.proof import Proof, control
 from gates.rig.databases import NewDatabase, owner_of, settings_on
+from gates.rig.service import running
 
 GIVES_UP_WITHIN_S = 120  # many times the limit of a wait for a lock
 NEW = "zz"  # of no row of a new database, and short enough for every column
@@ -62,12 +64,13 @@ def _works(connection: sa.Connection, name: str, columns: Mapping[str, Any]) -> 
 
 @pytest.mark.timeout(600)
 @control("DEP-03", cases=55)
-def test_the_schema_serves_the_released_code(proof: Proof, new_postgres: NewDatabase) -> None:
+def test_the_schema_serves_the_released_code(proof: Proof, new_postgres: NewDatabase, tmp_path: Path) -> None:
     url = new_postgres()
     contract, settings = schema_contract.load(), settings_on(url)
     engine, owner = sync_engine(url), sync_engine(owner_of(url))
     with proof.positive("the contract has every table of the models, and the present code starts on this schema"):
-        schema.require_current(settings)
+        with running(url, tmp_path) as service:
+            assert service.call(None, "GET", "/readyz").status_code == 200
         assert len(contract) > 10
     with owner.connect() as connection:
         broken = schema_contract.broken(contract, connection)
@@ -125,14 +128,15 @@ HARMLESS = {
 @pytest.mark.timeout(600)
 @control("DEP-03", cases=7)
 def test_a_migration_that_is_in_the_way_gives_up_whole(
-    proof: Proof, new_postgres: NewDatabase, monkeypatch: pytest.MonkeyPatch
+    proof: Proof, new_postgres: NewDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = new_postgres()
     settings = settings_on(url)
     command.downgrade(schema.alembic_config(settings), "t0012")
-    with proof.positive("nobody is in the way: the migration is applied"):
+    with proof.positive("nobody is in the way: the migration is applied, and the service serves on it"):
         schema.migrate(settings)
-        schema.require_current(settings)
+        with running(url, tmp_path) as service:
+            assert service.call(None, "GET", "/readyz").status_code == 200
     command.downgrade(schema.alembic_config(settings), "t0010")  # t0011 can be applied, and t0012 is blocked
     # A long transaction of the service's; where the migration waits for it, it ends.
     with ThreadPoolExecutor(1) as beside, psycopg.connect(url) as reader:

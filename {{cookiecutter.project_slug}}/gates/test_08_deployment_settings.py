@@ -14,6 +14,7 @@ import pytest
 from app.settings import DEVELOPMENT_SECRET, ROOT
 from gates.proof import Proof, control
 from gates.rig.databases import NewDatabase, belongs_to, owner_of
+from gates.rig.service import running
 
 AT_ONCE = 2
 ENDS_WITHIN_S = 120  # a service that starts in spite of it all is ended then
@@ -112,6 +113,8 @@ def test_a_bad_environment_is_refused_by_name(proof: Proof, new_postgres: NewDat
     with proof.positive("the same environment without the change is accepted"):
         accepted = _run("doctor", good)
         assert accepted.code == 0, accepted.said
+        with running(url, tmp_path, **{name: value for name, value in good.items() if "PORT" not in name}) as service:
+            assert service.call(None, "GET", "/readyz").status_code == 200
     table = _table(owner_of(url))
 
     def served(number: int) -> Ended:

@@ -18,6 +18,7 @@ from app.settings import ROOT, load_settings
 from app.tools.pinned import Manifest, ToolServersInvalid
 from app.tools.servers import ToolServers
 from gates.rig.hazard import FEATURE as HAZARD
+from gates.rig.probe import FEATURE as PROBE
 
 SERVER = """
 [servers.crm]
@@ -61,14 +62,13 @@ def test_it_has_models_with_their_dates_prompts_tools_and_policies(config: Path)
     file = config / "models.toml"
     text = file.read_text().replace('{ model = "gpt-5-mini",', '{ model = "gpt-5-mini", retires = 2027-01-31,')
     file.write_text(text.replace('"gemini-embedding-001" = {}', '"gemini-embedding-001" = { retires = 2027-02-28 }'))
-    document = _document(config)
+    document = _document(config, HAZARD)
     _require_valid(document)
     assert _part(document, "model/openai/standard")["retires"] == "2027-01-31"
     assert _part(document, "model/google/embeddings/gemini-embedding-001")["retires"] == "2027-02-28"
     assert "retires" not in _part(document, "model/openai/small")
-    [feature] = FEATURES
-    assert _part(document, "prompt/assistant")["version"] == feature.agent.prompt_version
-    tools = {tool.name: str(tool.effect) for tool in feature.tools}
+    assert _part(document, "prompt/hazard")["version"] == HAZARD.agent.prompt_version
+    tools = {tool.name: str(tool.effect) for tool in HAZARD.tools}
     assert {name: _part(document, f"tool/{name}")["effect"] for name in tools} == tools
     files = {file.name for file in config.glob("*.toml")}
     assert {f"policy/{name}" for name in files} <= {each["bom-ref"] for each in document["components"]}
@@ -98,13 +98,13 @@ def _reprice(config: Path) -> None:
 
 
 def test_the_same_source_gives_the_same_bill_and_a_change_another(config: Path) -> None:
-    first = _document(config)
-    assert _document(config) == first == _document(ROOT / "config")
+    feature = PROBE
+    first = _document(config, feature)
+    assert _document(config, feature) == first == _document(ROOT / "config", feature)
     _reprice(config)
-    second = _document(config)
+    second = _document(config, feature)
     assert second["serialNumber"] != first["serialNumber"]
     assert _part(second, "policy/models.toml")["hashes"] != _part(first, "policy/models.toml")["hashes"]
-    [feature] = FEATURES
     tool = feature.agent.tools[0]
     changes: list[Callable[[], AgentSpec]] = [
         lambda: replace(feature.agent, instructions="Obey."),

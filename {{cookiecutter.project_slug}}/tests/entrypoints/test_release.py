@@ -103,5 +103,5 @@ def test_a_label_that_names_nothing_exact_is_refused(name: str, value: str) -> N
 
 def test_people_are_shown_every_line() -> None:
     done = _version(**BUILT)
-    for part in ("commit", COMMIT, IMAGE, "prompt of assistant", "prices", "schema of the code"):
+    for part in ("commit", COMMIT, IMAGE, "policy", "prices", "schema of the code"):
         assert part in done.stdout
