@@ -24,8 +24,8 @@ def before_call(context: object, case: Any, kwargs: object) -> None:  # noqa: AR
     if key not in _seeded:
         return
     meant_well = case.meta is not None and case.meta.generation.mode.is_positive
-    if meant_well and isinstance(case.body, dict) and (existing := _existing(case, key)):
-        case.body = case.body | existing
+    if meant_well and isinstance(case.body, dict):
+        case.body = _with_a_tool_to_choose(case.body | _existing(case, key))
     if case.operation.label in SIGNED_IN:
         headers["Authorization"] = f"Bearer {_seeded[key]['token']}"
 
@@ -47,6 +47,19 @@ def _existing(case: Any, key: str) -> dict[str, str]:
     if label == CLAIM:
         return _new_claim(f"{case.operation.base_url.rstrip('/')}/v1/members/{seeded['member_id']}/key-claims", key)
     return {}
+
+
+def _with_a_tool_to_choose(body: dict[str, Any]) -> dict[str, Any]:
+    """A `tool_choice` names a tool of the same request. No schema can say that; a provider refuses another one."""
+    choice = body.get("tool_choice")
+    if not isinstance(choice, dict) or choice.get("type") != "function":
+        return body
+    tools = [tool for tool in body.get("tools") or () if tool.get("type") == "function"]
+    named = [(tool.get("function") or tool)["name"] for tool in tools]
+    if not named:
+        return {name: value for name, value in body.items() if name != "tool_choice"}
+    chosen = {"function": {"name": named[0]}} if "function" in choice else {"name": named[0]}
+    return body | {"tool_choice": choice | chosen}
 
 
 def _new_claim(address: str, key: str) -> dict[str, str]:

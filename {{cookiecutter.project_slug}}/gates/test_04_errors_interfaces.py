@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_a_call_of_every_interface_ends_by_its_deadline(
                 told, script = _asked(world, interface, fault(kind, seconds=12), stream=stream)
                 where = f"{kind}, {'streamed' if stream else 'whole'}"
                 [seen] = script.seen
-                took = wait_for(lambda seen=seen: seen.ended) - seen.arrived  # type: ignore[misc]
+                took = wait_for(partial(getattr, seen, "ended")) - seen.arrived
                 proof.holds("upstream-closed", seen.closed_early, f"{where}: the provider was left connected")
                 proof.in_time("in-time", took, DEADLINE_S + LATE_S, f"{where}:")
                 proof.same("typed", told.code, "provider.timeout", where)
@@ -118,9 +119,8 @@ def test_retries_of_every_interface_help_and_never_pile_up(
             who, script = _asks(world, answer)
             told = interface.ask(world, who, script)
             proof.same("classified", (told.code, len(script.seen)), (code, requests), what)
-            billed = requests if what == "broken off" else 0  # it may have cost a whole answer, each time
             usage = world.service.call(who, "GET", "/v1/usage").json()["model_calls"]
-            proof.same("each-metered", usage, requests, f"{what}, of which {billed} may be billed:")
+            proof.same("each-metered", usage, requests, f"{what}:")
         _waits(proof, world, interface)
     with new_world(catalogue=catalogue(RETRIES)) as world:
         asked = [_asks(world, status(503)) for _ in range(60)]

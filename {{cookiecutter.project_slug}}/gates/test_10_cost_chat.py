@@ -14,13 +14,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.runtime import Runtime
 from gates.conftest import NewWorld
 from gates.proof import Proof, control
-from gates.rig import people, responses
+from gates.rig import responses
 from gates.rig.chats import PATH, TOOL, asked_chat
 from gates.rig.formats import Reply
-from gates.rig.interfaces import IN_EITHER_INTERFACE
+from gates.rig.interfaces import IN_EITHER_INTERFACE, IN_EVERY_INTERFACE, Interface
 from gates.rig.people import Person
 from gates.rig.personal_data import HARMLESS, PERSONAL
 from gates.rig.plain_http import PLAIN
@@ -28,6 +27,7 @@ from gates.rig.provider import Answer, Body, Script, calls, fault, says, status
 from gates.rig.responses import Asks
 from gates.rig.service import wait_for
 from gates.rig.trickle import Trickle, trickle
+from gates.rig.vectors import catalogue
 from gates.rig.world import CONTEXT_TOKENS, MODEL, SPARE, World, models
 
 MOST = 4_096  # tokens that a caller may ask for, where the catalogue does not say
@@ -148,20 +148,23 @@ def _settled(world: World, who: Person) -> dict[str, Any] | None:
 
 
 @control("CST-01", cases=50, attempts=3)
-@IN_EITHER_INTERFACE
-def test_chats_at_once_stay_under_the_cap(proof: Proof, world: World, ask: Asks) -> None:
-    [admin] = world.people(["probe_admin"])
-    who = world.service.inside(lambda runtime: _colleague(runtime, admin))
-    expensive = replace(says("x"), usage=None, delay=0.2)
-    with proof.positive("a chat inside the budget is answered and charged"):
-        assert ask(world, who, world.model.script(expensive)).status == 200
+@IN_EVERY_INTERFACE
+def test_calls_at_once_stay_under_the_cap(proof: Proof, new_world: NewWorld, interface: Interface) -> None:
+    with new_world(catalogue=catalogue()) as world:
+        _under_the_cap(proof, world, interface)
+
+
+def _under_the_cap(proof: Proof, world: World, interface: Interface) -> None:
+    who, admin = world.people(["probe_chatter"], ["probe_admin"])
+    with proof.positive("a call inside the budget is answered and charged"):
+        assert interface.ask(world, who, world.model.script(interface.costly)).status == 200
     worst = _account(world, who)[1]["spent"]
     cap = worst * Decimal("10.5")
     body = {"scope": "tenant", "limit_usd": f"{cap:.6f}"}
     assert world.service.call(admin, "PUT", "/v1/budgets", json=body).status_code == 200
-    scripts = [world.model.script(expensive) for _ in range(50)]
+    scripts = [world.model.script(interface.costly) for _ in range(50)]
     with ThreadPoolExecutor(25) as pool:
-        answers = list(pool.map(lambda script: ask(world, who, script), scripts))
+        answers = list(pool.map(lambda script: interface.ask(world, who, script), scripts))
     reached = sum(len(script.seen) for script in scripts)
     budget = _account(world, who)[1]
     proof.holds("under-the-cap", budget["spent"] + budget["held"] <= cap, budget)
@@ -169,10 +172,6 @@ def test_chats_at_once_stay_under_the_cap(proof: Proof, world: World, ask: Asks)
     proof.holds("usable", budget["spent"] >= cap * Decimal("0.9"), budget)
     for answer in answers:
         proof.holds("refused-typed", (answer.status, answer.code) in {(200, ""), (402, "budget.exceeded")}, answer)
-
-
-async def _colleague(runtime: Runtime, admin: Person) -> Person:
-    return await people.person(runtime, admin.tenant_id, ["probe_chatter"])
 
 
 @control("CST-03", cases=63)

@@ -77,7 +77,7 @@ def _with_ancestors(parents: dict[str, tuple[str, ...]], of: Collection[str]) ->
 def heads(migrations: Path) -> list[str]:
     """The migrations of these folders that no other one follows or needs, which is what a current database stores.
 
-    None where the files are in doubt."""
+    Empty where the files are in doubt."""
     try:
         parents = _parents(migrations)
     except (ValueError, SyntaxError):

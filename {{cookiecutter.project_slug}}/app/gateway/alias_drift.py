@@ -12,18 +12,14 @@ from app.telemetry.metrics import ANSWERED_AS_ANOTHER
 log = structlog.get_logger(__name__)
 # Dates and numbers of a release; not `-5`, which is another model.
 _VERSION = re.compile(r"(?:[-@:](?:\d{4}-\d\d-\d\d|\d{3,8}|v\d+(?::\d+)?|latest))+")
-MOST_TOLD = 100  # pairs of names; a server may call itself something else in every answer
-_told: set[tuple[str, str]] = set()
 
 
 def look_at_name(answered: str, asked: str) -> None:
-    """Count an answer of another model, and log the first one of each name. An answer without a name says nothing."""
+    """Count and log an answer of another model. An answer without a name says nothing."""
     if not answered or is_version_of(answered, asked):
         return
     ANSWERED_AS_ANOTHER.labels(asked).inc()
-    if (asked, answered) not in _told and len(_told) < MOST_TOLD:
-        _told.add((asked, answered))
-        log.warning("model.answered_as_another", asked=asked, answered=answered[:100])
+    log.warning("model.answered_as_another", asked=asked, answered=answered[:100])
 
 
 def is_version_of(answered: str, asked: str) -> bool:

@@ -6,15 +6,14 @@ The commands are data: `docker compose` on a server, plain processes in a drill.
 import json
 import os
 import subprocess
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import httpx2
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.config_files import SettingsInvalid
+from app.config_files import read_toml
 from app.rollout.counters import Counters, ScrapeFailed
 from app.rollout.haproxy import HAProxy
 from app.rollout.platform import SLOTS, GoldenCases, Patience, PlatformFailed
@@ -72,23 +71,15 @@ class Fleet(_Data):
     @classmethod
     def load(cls, path: Path) -> Self:
         """Raises SettingsInvalid."""
-        try:
-            fleet = cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        except ValidationError as error:
-            issues = error.errors(include_input=False, include_url=False)
-            lines = [f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in issues]
-        except (OSError, ValueError) as error:
-            lines = [str(error)]
-        else:
-            home = path.resolve().parent
-            saved = fleet.haproxy.saved_state
-            balancer = fleet.haproxy.model_copy(
-                update={"socket": home / fleet.haproxy.socket, "saved_state": home / saved if saved else None}
-            )
-            return fleet.model_copy(
-                update={"state": home / fleet.state, "releases": home / fleet.releases, "haproxy": balancer}
-            )
-        raise SettingsInvalid(f"{path} is no description of a fleet:\n  " + "\n  ".join(lines))
+        fleet = read_toml(path, cls, "description of a fleet")
+        home = path.resolve().parent
+        saved = fleet.haproxy.saved_state
+        balancer = fleet.haproxy.model_copy(
+            update={"socket": home / fleet.haproxy.socket, "saved_state": home / saved if saved else None}
+        )
+        return fleet.model_copy(
+            update={"state": home / fleet.state, "releases": home / fleet.releases, "haproxy": balancer}
+        )
 
     @property
     def patience(self) -> Patience:

@@ -9,7 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from app.config_files import reasons
 
 
 class ObservationsInvalid(Exception):
@@ -55,11 +57,8 @@ class Observations(_Data):
         """Raises ObservationsInvalid."""
         try:
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except ValidationError as error:
-            issues = error.errors(include_input=False, include_url=False)
-            lines = [f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in issues]
         except (OSError, ValueError) as error:
-            lines = [str(error)]
+            lines = reasons(error)
         raise ObservationsInvalid(f"{path} cannot be judged:\n  " + "\n  ".join(lines))
 
     def with_data(self) -> frozenset[str]:

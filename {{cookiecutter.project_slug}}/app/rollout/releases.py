@@ -5,15 +5,14 @@ that only code which knows these migrations can read. The file is committed befo
 bound to its release by the first rollout, in the rollout record. Gate: deployment.
 """
 
-import tomllib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.config_files import SettingsInvalid
+from app.config_files import read_toml
 
 Bindings = Mapping[str, str]  # digest by release
 Ancestors = Callable[[Collection[str]], frozenset[str]]  # of these migrations, with themselves
@@ -74,14 +73,7 @@ class Releases:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Raises SettingsInvalid naming what cannot be used."""
-        try:
-            return cls(_File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).releases, path)
-        except ValidationError as error:
-            issues = error.errors(include_input=False, include_url=False)
-            lines = [f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in issues]
-        except (OSError, ValueError) as error:
-            lines = [str(error)]
-        raise SettingsInvalid(f"{path} is no list of releases:\n  " + "\n  ".join(lines))
+        return cls(read_toml(path, _File, "list of releases").releases, path)
 
     def of(self, digest: str) -> Release | None:
         return next((each for each in self.releases if each.digest == digest), None)
