@@ -74,7 +74,7 @@ checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 503]
 
 [[operations]]
 include-name = "POST /v1/embeddings"
-checks.negative_data_rejection.expected-statuses = [400, 401, 403, 413, 415, 422, 429, 503]
+checks.negative_data_rejection.expected-statuses = [400, 401, 403, 404, 413, 415, 422, 429, 503]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 402, 403, 422, 429, 503]
 checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 503]
 

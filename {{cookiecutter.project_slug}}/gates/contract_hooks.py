@@ -50,14 +50,14 @@ def _existing(case: Any, key: str) -> dict[str, str]:
 
 
 def _with_a_tool_to_choose(body: dict[str, Any]) -> dict[str, Any]:
-    """A `tool_choice` names a tool of the same request. No schema can say that; a provider refuses another one."""
+    """A `tool_choice` is of tools of the same request. No schema can say that; a provider refuses another one."""
     choice = body.get("tool_choice")
-    if not isinstance(choice, dict) or choice.get("type") != "function":
-        return body
     tools = [tool for tool in body.get("tools") or () if tool.get("type") == "function"]
     named = [(tool.get("function") or tool)["name"] for tool in tools]
     if not named:
         return {name: value for name, value in body.items() if name != "tool_choice"}
+    if not isinstance(choice, dict) or choice.get("type") != "function":
+        return body
     chosen = {"function": {"name": named[0]}} if "function" in choice else {"name": named[0]}
     return body | {"tool_choice": choice | chosen}
 
